@@ -1,0 +1,1 @@
+"""The appliance: a complete, chronological, gap-free timeline in one file."""

@@ -1,0 +1,148 @@
+"""Settings: one TOML file and environment variables of the same names.
+
+Each field of ``Settings`` is one setting; its name in the file and in the environment is the
+field's name in capitals. The environment wins. docs/configuration.md is generated from here.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from appliance.errors import BadInput
+
+JETSTREAM_DEFAULTS = (
+    "wss://jetstream.us-east.bsky.network/xrpc/network.bsky.jetstream.subscribeEvents",
+    "wss://jetstream.us-west.bsky.network/xrpc/network.bsky.jetstream.subscribeEvents",
+)
+
+
+def _setting(about: str) -> Meta:
+    return Meta(description=about)
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything an operator can choose. Defaults suit the real network."""
+
+    # fmt: off
+    data_dir: Annotated[str, _setting("Folder of the database, keys and caches; put it on the volume.")] = "data"
+    bind: Annotated[str, _setting("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, _setting("Port to listen on; 0 takes a free one."), Meta(ge=0, le=65535)] = 2580
+    appview_hostname: Annotated[str, _setting("Public host name. Needed for a service DID on the real network.")] = ""
+    appview_did: Annotated[str, _setting("Our service DID, the audience of service tokens. Default: did:web of the host name.")] = ""
+    public_url: Annotated[str, _setting("Origin under which browsers and clients reach us. Default: https:// and the host name, or the listening address.")] = ""
+    image_url: Annotated[str, _setting("Base of image addresses. Default: our own origin and /img.")] = ""
+    video_url: Annotated[str, _setting("Base of video addresses. Default: our own origin and /vid.")] = ""
+
+    upstream: Annotated[Literal["jetstream", "relay"], _setting("Which kind of stream to read.")] = "jetstream"
+    jetstream_urls: Annotated[tuple[str, ...], _setting("Jetstream addresses in order of preference; a path ending in /subscribe speaks v1, one ending in subscribeEvents speaks v2.")] = JETSTREAM_DEFAULTS
+    relay_url: Annotated[str, _setting("Relay or PDS whose subscribeRepos is read when UPSTREAM is relay.")] = "wss://bsky.network"
+    plc_url: Annotated[str, _setting("PLC directory.")] = "https://plc.directory"
+    handle_resolvers: Annotated[tuple[str, ...], _setting("Origins asked for handles by XRPC resolveHandle; honoured only with ALLOW_LOOPBACK.")] = ()
+    allow_loopback: Annotated[bool, _setting("Talk to addresses of this machine over http: for devnet and tests only. Refuses a public host name.")] = False
+
+    admission: Annotated[Literal["allow-list", "invite", "open"], _setting("Who may become a member by signing in.")] = "allow-list"
+    members: Annotated[tuple[str, ...], _setting("DIDs and handles on the allow-list; * admits every account.")] = ()
+    members_max: Annotated[int, _setting("Members at most."), Meta(ge=1)] = 1000
+    xrpc_sessions: Annotated[bool, _setting("Answer createSession at our own origin.")] = True
+    session_secret: Annotated[str, _setting("Key of sessions and sealed tokens. Better left empty: a key file is then made in DATA_DIR.")] = ""
+    admin_password: Annotated[str, _setting("Password of Basic admin calls; empty switches them off.")] = ""
+    labelers: Annotated[tuple[str, ...], _setting("DIDs of labelers applied when a client names none.")] = ("did:plc:ar7c4by46qjdydhdevvrndac",)
+
+    store_scope: Annotated[Literal["tracked", "network"], _setting("Keep tracked accounts only, or everything the stream carries.")] = "tracked"
+    data_retention_days: Annotated[int, _setting("Strangers' records that nothing tracked shows any more go after this many days."), Meta(ge=1)] = 30
+    backfill_days: Annotated[int, _setting("History fetched for an account, in days; 0 is all of it."), Meta(ge=0)] = 0
+    unfollow_grace_hours: Annotated[float, _setting("Rows of an account that nobody follows any more stay this long."), Meta(ge=0)] = 24.0
+
+    commit_every_ms: Annotated[int, _setting("Stream rows are committed at least this often."), Meta(ge=1)] = 250
+    commit_events_max: Annotated[int, _setting("Stream rows are committed after this many events."), Meta(ge=1)] = 500
+    ingest_queue_mb: Annotated[int, _setting("Events waiting for the writer; when full the socket is not read."), Meta(ge=1)] = 32
+    readers: Annotated[int, _setting("Read-only connections."), Meta(ge=1, le=16)] = 2
+    cache_mb: Annotated[int, _setting("In-process cache of rendered fragments."), Meta(ge=1)] = 128
+
+    outbound_per_host: Annotated[int, _setting("Requests in flight to one host."), Meta(ge=1)] = 2
+    outbound_total: Annotated[int, _setting("Requests in flight in all."), Meta(ge=1)] = 32
+    outbound_rate_per_host: Annotated[float, _setting("Requests a second to one host, before its own limits."), Meta(gt=0)] = 5.0
+    car_max_mb: Annotated[int, _setting("Largest repository export that is read."), Meta(ge=1)] = 512
+
+    rate_limits: Annotated[Literal["on", "off"], _setting("Limits on callers. Off refuses a public host name.")] = "on"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _setting("Least important log line written.")] = "info"
+    log_format: Annotated[Literal["json", "text"], _setting("Log lines for a machine or for a person.")] = "json"
+    # fmt: on
+
+    @property
+    def data_path(self) -> Path:
+        return Path(self.data_dir)
+
+    @property
+    def origin(self) -> str:
+        """Our public origin, without a slash at the end."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        if self.appview_hostname:
+            return f"https://{self.appview_hostname}"
+        return f"http://localhost:{self.port}"
+
+    @property
+    def service_did(self) -> str:
+        """Our DID as a service."""
+        if self.appview_did:
+            return self.appview_did
+        if self.appview_hostname:
+            return f"did:web:{self.appview_hostname}"
+        return f"did:web:localhost%3A{self.port}"
+
+    @property
+    def service_audiences(self) -> frozenset[str]:
+        """The exact spellings of us that a service token may name (AUTH SJ-6)."""
+        return frozenset({self.service_did, f"{self.service_did}#bsky_appview"})
+
+
+def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Read the file, if any, then the environment. Raises BadInput that names the setting."""
+    values: dict[str, Any] = {}
+    fields = {f.name: f for f in msgspec.structs.fields(Settings)}
+    if path is not None:
+        try:
+            table = tomllib.loads(path.read_text("utf-8"))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise BadInput(f"settings file {path}: {error}") from error
+        for name, value in table.items():
+            if name.lower() not in fields:
+                raise BadInput(f"settings file {path}: there is no setting {name}")
+            values[name.lower()] = value
+    for name in fields:
+        text = environment.get(name.upper())
+        if text is not None:
+            values[name] = text
+            if _is_list(fields[name].type):
+                values[name] = [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"settings: {error}") from error
+    check(settings)
+    return settings
+
+
+def check(settings: Settings) -> None:
+    """Refuse combinations that would be dangerous or can't work."""
+    public = settings.appview_hostname and settings.appview_hostname != "localhost"
+    host = urlsplit(settings.public_url).hostname or ""
+    public = public or (host not in ("", "localhost") and not host.startswith("127."))
+    if public and settings.allow_loopback:
+        raise BadInput("ALLOW_LOOPBACK is for devnet: it can't go with a public host name")
+    if public and settings.rate_limits == "off":
+        raise BadInput("RATE_LIMITS=off is for devnet: it can't go with a public host name")
+    if settings.handle_resolvers and not settings.allow_loopback:
+        raise BadInput("HANDLE_RESOLVERS is honoured only with ALLOW_LOOPBACK")
+
+
+def _is_list(annotation: Any) -> bool:
+    return "tuple" in str(annotation)

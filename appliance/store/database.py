@@ -1,0 +1,290 @@
+"""The database file: one writer with group commit, a few read-only connections.
+
+A unit of work is a plain function over a ``Reader`` or ``Transaction`` and costs one thread hop,
+however many statements it runs. See docs/decisions/0002-one-function-per-hop.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.resources
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiosqlite
+
+from appliance.errors import Corrupt, Unavailable
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+Params = Sequence[object]
+
+SCHEMA_VERSION = 1
+WAL_PAGES_BEFORE_CHECKPOINT = 4000
+JOBS_PER_COMMIT_MAX = 64
+QUEUE_JOBS_MAX = 10_000
+
+
+class Reader:
+    """One snapshot of the database. Valid only inside the function that received it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def all(self, sql: str, params: Params = ()) -> list[Row]:
+        """Every row."""
+        return self._connection.execute(sql, params).fetchall()
+
+    def one(self, sql: str, params: Params = ()) -> Row | None:
+        """The first row, or None."""
+        row: Row | None = self._connection.execute(sql, params).fetchone()
+        return row
+
+    def value(self, sql: str, params: Params = ()) -> Any:
+        """The first column of the first row, or None when there is no row."""
+        row = self._connection.execute(sql, params).fetchone()
+        return None if row is None else row[0]
+
+
+class Transaction(Reader):
+    """The right to write. Only ``Database.write`` makes one."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self.announcements: list[Callable[[], None]] = []
+
+    def run(self, sql: str, params: Params = ()) -> int:
+        """Execute; the number of rows changed."""
+        return self._connection.execute(sql, params).rowcount
+
+    def insert(self, sql: str, params: Params = ()) -> int:
+        """Execute an INSERT that inserts; the new rowid."""
+        rowid = self._connection.execute(sql, params).lastrowid
+        assert rowid is not None
+        return rowid
+
+    def many(self, sql: str, rows: Iterable[Params]) -> None:
+        """Execute once for each row of parameters."""
+        self._connection.executemany(sql, rows)
+
+    def announce(self, callback: Callable[[], None]) -> None:
+        """Call this on the event loop once the commit is durable, and not if it fails."""
+        self.announcements.append(callback)
+
+    @contextlib.contextmanager
+    def savepoint(self) -> Any:
+        """Undo what the block wrote if it raises, and nothing else."""
+        self._connection.execute("SAVEPOINT part")
+        kept = len(self.announcements)
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK TO part")
+                self._connection.execute("RELEASE part")
+            del self.announcements[kept:]
+            raise
+        self._connection.execute("RELEASE part")
+
+
+class _Connection(aiosqlite.Connection):
+    """aiosqlite's thread, asked to run whole functions."""
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        result: T = await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _Job:
+    """A function waiting for its commit."""
+
+    __slots__ = ("announcements", "done", "durable", "error", "result", "work")
+
+    def __init__(self, work: Callable[[Transaction], Any], durable: bool) -> None:
+        self.work = work
+        self.durable = durable
+        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.announcements: list[Callable[[], None]] = []
+
+
+class Database:
+    """The open file. ``read`` and ``write`` are its only doors."""
+
+    def __init__(self, path: Path, writer: _Connection, readers: list[_Connection]) -> None:
+        self.path = path
+        self._writer = writer
+        self._readers = readers
+        self._idle: asyncio.LifoQueue[_Connection] = asyncio.LifoQueue()
+        for reader in readers:
+            self._idle.put_nowait(reader)
+        self._jobs: asyncio.Queue[_Job | None] = asyncio.Queue(QUEUE_JOBS_MAX)
+        self._loop_task = asyncio.create_task(self._commit_forever(), name="database writer")
+        self._closed = False
+
+    @classmethod
+    async def open(cls, path: Path, *, readers: int = 2) -> Database:
+        """Open or create. Raises Corrupt for a file of another kind or a newer schema."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = await _connect(path, read_only=False)
+        try:
+            await writer.run(_prepare)
+            pool = [await _connect(path, read_only=True) for _ in range(readers)]
+        except BaseException:
+            await writer.close()
+            raise
+        return cls(path, writer, pool)
+
+    async def read(self, work: Callable[[Reader], T]) -> T:
+        """Run the function on one snapshot, in a reader's thread."""
+        connection = await self._idle.get()
+        try:
+            return await connection.run(partial(_in_snapshot, work))
+        finally:
+            self._idle.put_nowait(connection)
+
+    async def write(self, work: Callable[[Transaction], T], *, durable: bool = False) -> T:
+        """Run the function in the writer and return after its commit.
+
+        Functions waiting at the same time share a commit; one that raises is undone alone.
+        ``durable`` means that the answer survives a power cut: use it where somebody was told.
+        Raises Unavailable when the disk refuses; then nothing was written.
+        """
+        if self._closed:
+            raise Unavailable("the database is closed")
+        job = _Job(work, durable)
+        await self._jobs.put(job)
+        result: T = await job.done
+        return result
+
+    async def close(self) -> None:
+        """Finish the writes under way, fold the log into the file, and let go."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._jobs.put(None)
+        await self._loop_task
+        for reader in self._readers:
+            await reader.close()
+        await self._writer.run(lambda c: c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        await self._writer.close()
+
+    async def _commit_forever(self) -> None:
+        while True:
+            job = await self._jobs.get()
+            if job is None:
+                return
+            jobs = [job]
+            last = False
+            while len(jobs) < JOBS_PER_COMMIT_MAX and not self._jobs.empty():
+                another = self._jobs.get_nowait()
+                if another is None:
+                    last = True
+                    break
+                jobs.append(another)
+            try:
+                await self._writer.run(partial(_commit, jobs))
+            except Exception as error:  # noqa: BLE001 - the group failed as a whole: each waiter is told
+                for waiting in jobs:
+                    waiting.error = error
+            for waiting in jobs:
+                if waiting.error is None:
+                    for announce in waiting.announcements:
+                        announce()
+                if waiting.done.cancelled():
+                    continue
+                if waiting.error is None:
+                    waiting.done.set_result(waiting.result)
+                else:
+                    waiting.done.set_exception(waiting.error)
+            if last:
+                return
+
+
+def _commit(jobs: list[_Job], connection: sqlite3.Connection) -> None:
+    durable = any(job.durable for job in jobs)
+    connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for job in jobs:
+            transaction = Transaction(connection)
+            try:
+                with transaction.savepoint():
+                    job.result = job.work(transaction)
+            except Exception as error:
+                if not connection.in_transaction:
+                    raise
+                job.error = error
+            else:
+                job.announcements = transaction.announcements
+        connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise Unavailable(f"the database can't be written: {error}", name="StorageFull") from error
+    except sqlite3.DatabaseError as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise Corrupt(f"the database is damaged: {error}") from error
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _in_snapshot(work: Callable[[Reader], T], connection: sqlite3.Connection) -> T:
+    connection.execute("BEGIN")
+    try:
+        return work(Reader(connection))
+    finally:
+        connection.execute("ROLLBACK")
+
+
+async def _connect(path: Path, *, read_only: bool) -> _Connection:
+    def connector() -> sqlite3.Connection:
+        mode = "ro" if read_only else "rwc"
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=512,
+        )
+        connection.execute("PRAGMA busy_timeout=10000")
+        connection.execute("PRAGMA cache_size=-65536")
+        connection.execute("PRAGMA mmap_size=1073741824")
+        connection.execute("PRAGMA temp_store=MEMORY")
+        if not read_only:
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES_BEFORE_CHECKPOINT}")
+        return connection
+
+    connection = _Connection(connector, iter_chunk_size=64)
+    await connection
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Bring the file to the schema of this version."""
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise Corrupt(f"not a database of the appliance: {error}") from error
+    if version == 0:
+        connection.executescript(f"BEGIN;\n{schema_text()}\nPRAGMA user_version={SCHEMA_VERSION};\nCOMMIT;")
+    elif version > SCHEMA_VERSION:
+        raise Corrupt(
+            f"the database has schema {version}, this version knows up to {SCHEMA_VERSION}:"
+            " it was written by a newer appliance"
+        )
+
+
+def schema_text() -> str:
+    """The text of schema.sql."""
+    return importlib.resources.files("appliance.store").joinpath("schema.sql").read_text("utf-8")
