@@ -89,6 +89,13 @@ class Preferences(Struct, tag="preferences", array_like=True):
     items: bytes
 
 
+class Note(Struct, tag="note", array_like=True):
+    """A named fact; the newest counts."""
+
+    name: str
+    value: str
+
+
 class Write(Struct, array_like=True):
     """One record operation. ``prev`` is the record's CID before, ``block`` its bytes after."""
 
@@ -157,7 +164,7 @@ class Proof(Struct, tag="proof", array_like=True):
 
 
 Entry: TypeAlias = (
-    Started | Ports | PlcOperation | Account | Bulk | Blob | Refresh | Preferences | Event | Proof
+    Started | Ports | PlcOperation | Account | Bulk | Blob | Refresh | Preferences | Note | Event | Proof
 )
 
 encoder = msgspec.msgpack.Encoder()
