@@ -130,10 +130,14 @@ class AccountBody(Struct, tag="status", array_like=True):
 
 
 class SyncBody(Struct, tag="sync", array_like=True):
-    """The repository jumped to this commit."""
+    """The repository jumped to this commit.
+
+    ``resync`` holds (path, block) of what Jetstream v2 then tells of it, where it had to read it anew.
+    """
 
     rev: str
     commit: bytes
+    resync: list[tuple[str, bytes]] = []
 
 
 Body: TypeAlias = CommitBody | IdentityBody | AccountBody | SyncBody

@@ -105,6 +105,7 @@ class Answer:
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:
+    """The value as JSON."""
     return Answer(orjson.dumps(value), status=status)
 
 
@@ -125,9 +126,11 @@ class AsgiSocket:
         self._receive = receive
         self._send = send
 
-    async def send(self, data: bytes | str) -> None:
-        kind = "text" if isinstance(data, str) else "bytes"
-        await self._send({"type": "websocket.send", kind: data})
+    async def send_text(self, data: bytes) -> None:
+        await self._send({"type": "websocket.send", "text": data.decode()})
+
+    async def send_bytes(self, data: bytes) -> None:
+        await self._send({"type": "websocket.send", "bytes": data})
 
     async def receive(self) -> bytes | str:
         message = await self._receive()

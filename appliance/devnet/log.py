@@ -76,10 +76,11 @@ class EventLog:
 
     def append(self, pds: int, did: str, body: Body, nodes: list[bytes]) -> Event:
         """Write it down, then wake the readers."""
+        rows = 1
         if isinstance(body, CommitBody):
             rows = len(body.writes)
-        else:
-            rows = 1
+        elif isinstance(body, SyncBody):
+            rows = 1 + len(body.resync)
         event = Event(
             n=self.end,
             time_us=max(self._now_us(), self._next_time_us),

@@ -19,7 +19,8 @@ from appliance.devnet.times import iso_ms
 from appliance.errors import BadInput
 from appliance.protocol import cbor, cid, keys
 
-_FIELDS = {"type", "rotationKeys", "verificationMethods", "alsoKnownAs", "services", "prev", "sig"}
+_DATA = ("verificationMethods", "rotationKeys", "alsoKnownAs", "services")
+_FIELDS = {"type", "prev", "sig", *_DATA}
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -162,8 +163,8 @@ def _read(directory: Directory, did: str, rest: str) -> Answer:
             return json_answer({"message": f"DID not available: {did}"}, 404)
         return Answer(orjson.dumps(document), content_type="application/did+ld+json")
     if rest == "data":
-        fields = {name: value for name, value in taken.operation.items() if name in _FIELDS}
-        return json_answer({"did": did} | {n: v for n, v in fields.items() if n not in ("type", "prev", "sig")})
+        fields = {name: taken.operation[name] for name in _DATA if name in taken.operation}
+        return json_answer({"did": did} | fields)
     if rest == "log":
         return json_answer([entry.operation for entry in directory.log(did)])
     if rest == "log/last":

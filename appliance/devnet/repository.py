@@ -150,8 +150,8 @@ class Repository:
             if before is None:
                 raise BadInput("there is no such record")
             return Write("delete", change.path, None, prev, None)
-        action = "create" if before is None else "update"
-        return Write(action, change.path, cid.cid_of(change.block), prev, change.block)
+        name = cid.cid_of(change.block)
+        return Write("create" if before is None else "update", change.path, name, prev, change.block)
 
     def _put(self, path: str, block: bytes) -> None:
         collection, _, rkey = path.partition("/")

@@ -203,7 +203,13 @@ class State:
         self._tell(account, AccountBody(active=True, status=None))
         if empty:
             self._tell(account, CommitBody(repository.rev, None, repository.commit_block, None, []), nodes)
-        self._tell(account, SyncBody(repository.rev, repository.commit_block))
+        self._tell(account, SyncBody(repository.rev, repository.commit_block, list(repository.records())))
+
+    def resync(self, did: str) -> None:
+        """As after a loss upstream: the streams are told to read the repository anew."""
+        account, repository = self.accounts[did], self.repository(did)
+        body = SyncBody(repository.rev, repository.commit_block, list(repository.records()))
+        self._tell(account, body)
 
     def change_handle(self, did: str, handle: str) -> None:
         """Document, then the identity event; the same handle again only tells."""
