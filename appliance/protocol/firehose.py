@@ -299,7 +299,7 @@ def _with_links(body: dict[str, Value]) -> dict[str, Value]:
     for field, value in body.items():
         if field in _LINKS and isinstance(value, bytes):
             made[field] = Link(value)
-        elif field == "ops":
+        elif field == "ops" and isinstance(value, list):
             made[field] = [_with_links(entry) for entry in value]
         else:
             made[field] = value
