@@ -71,7 +71,7 @@ def safe_link(uri: Any) -> str:
     """The address if a browser may be sent there, else ''."""
     if not isinstance(uri, str) or len(uri) > LINK_LENGTH_MAX:
         return ""
-    uri = quote(uri, safe="!#$%&'()*+,/:;=?@[]~-._")
+    uri = str(quote(uri, safe="!#$%&'()*+,/:;=?@[]~-._"))
     if not _PRINTABLE.fullmatch(uri) or "\\" in uri:
         return ""
     try:
