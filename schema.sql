@@ -71,6 +71,8 @@ CREATE TABLE record (
   takedown TEXT,                   -- reference of our own takedown; NULL: none
   UNIQUE (actor, collection, rkey)
 ) STRICT;
+-- What a profile card is made of: one short range for each actor.
+CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey = 'self' AND state = 1;
 CREATE INDEX record_of_scan ON record (actor, collection, scan) WHERE scan IS NOT NULL;
 
 -- owner: ingest · index · what timelines and author feeds list: each living post and repost.
@@ -85,7 +87,7 @@ CREATE TABLE item (
   flags INTEGER NOT NULL,
   arrival INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX item_of_actor ON item (actor, sort_ms, tie, flags, subject);
+CREATE INDEX item_of_actor ON item (actor, sort_ms, tie, id, flags, subject);
 CREATE INDEX item_by_arrival ON item (arrival);
 
 -- owner: ingest · index · how a living post hangs together with others (record ids).
