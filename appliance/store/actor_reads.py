@@ -112,7 +112,7 @@ def from_viewer(reader: Reader, viewer: int, ids: Collection[int]) -> list[tuple
                 f" WHERE l.kind IN ({FOLLOW}, {BLOCK}) AND l.actor = ? AND l.waiting = 0"
                 f" AND l.subject IN ({marks})",
                 [viewer, *part],
-            )  # type: ignore[arg-type]
+            )
         )
     return found
 
@@ -128,7 +128,7 @@ def to_viewer(reader: Reader, viewer: int, ids: Collection[int]) -> list[tuple[i
                 f" WHERE l.kind IN ({FOLLOW}, {BLOCK}) AND l.subject = ? AND l.waiting = 0"
                 f" AND l.actor IN ({marks})",
                 [viewer, *part],
-            )  # type: ignore[arg-type]
+            )
         )
     return found
 

@@ -43,7 +43,7 @@ def links_to(reader: Reader, kind: int, subject: int, before: Place, limit: int)
 
 
 def known_followers(reader: Reader, viewer: int, subjects: Collection[int]) -> list[tuple[int, int]]:
-    """(subject, follower): those whom the viewer follows and who follow the subject, the viewer's oldest first."""
+    """(subject, follower): whom the viewer follows and who follow the subject, oldest follows first."""
     found: list[tuple[int, int]] = []
     for marks, part in batches(subjects):
         found.extend(
@@ -54,6 +54,6 @@ def known_followers(reader: Reader, viewer: int, subjects: Collection[int]) -> l
                 f" AND theirs.subject IN ({marks})"
                 f" WHERE mine.kind = {FOLLOW} AND mine.actor = ? AND mine.waiting = 0 ORDER BY mine.id",
                 [*part, viewer],
-            )  # type: ignore[arg-type]
+            )
         )
     return found

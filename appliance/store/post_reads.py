@@ -89,7 +89,7 @@ def viewer_marks(reader: Reader, viewer: int, posts: Collection[int]) -> list[tu
                 f" WHERE l.kind IN ({LIKE}, {REPOST_LINK}) AND l.actor = ? AND l.waiting = 0"
                 f" AND l.subject IN ({marks})",
                 [viewer, *part],
-            )  # type: ignore[arg-type]
+            )
         )
     return found
 
@@ -98,7 +98,9 @@ def bookmarked(reader: Reader, viewer: int, posts: Collection[int]) -> set[int]:
     """Those of the posts that the viewer keeps."""
     found: set[int] = set()
     for marks, part in batches(posts):
-        rows = reader.all(f"SELECT post FROM bookmark WHERE viewer = ? AND post IN ({marks})", [viewer, *part])
+        rows = reader.all(
+            f"SELECT post FROM bookmark WHERE viewer = ? AND post IN ({marks})", [viewer, *part]
+        )
         found.update(row[0] for row in rows)
     return found
 
@@ -135,7 +137,7 @@ def above(reader: Reader, post: int, height: int) -> list[int]:
 
 def below(reader: Reader, post: int, depth: int, limit: int) -> list[tuple[int, int]]:
     """(id, parent) of replies down to ``depth``, the nearest ``limit``, newest first below each parent."""
-    rows = reader.all(
+    rows: list[tuple[int, int]] = reader.all(
         "WITH RECURSIVE down (id, parent, level) AS ("
         " SELECT ?1, NULL, 0"
         " UNION ALL SELECT p.id, p.parent, down.level + 1 FROM down"
@@ -144,7 +146,7 @@ def below(reader: Reader, post: int, depth: int, limit: int) -> list[tuple[int, 
         " ORDER BY p.sort_ms DESC, p.tie DESC, p.id DESC",
         (post, depth, limit + 1),
     )
-    return rows  # type: ignore[return-value]
+    return rows
 
 
 class LabelRow(NamedTuple):

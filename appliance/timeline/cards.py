@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import orjson
 
 from appliance.store.actor_reads import ActorRow, SelfRecord
@@ -13,30 +14,25 @@ from appliance.timeline.json_text import instant, normal_instant, text
 _FOLLOWERS = b'{"allowSubscriptions":"followers"}'
 
 
-class Card:
-    """Pieces of one actor's views. ``weight`` is roughly its size in bytes."""
+class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Pieces of one actor's views; ``members`` are those of an object, without its braces."""
 
-    __slots__ = (
-        "associated",
-        "basic",
-        "created",
-        "detail",
-        "did",
-        "handle",
-        "is_labeler",
-        "labels",
-        "labels_uri",
-        "more",
-        "pinned_cid",
-        "pinned_uri",
-        "weight",
-    )
-
-    basic: bytes  # members of profileViewBasic up to, not including, associated
-    associated: bytes  # members inside "associated" that every view has
+    did: str
+    handle: str
+    basic: bytes  # members of profileViewBasic but associated, viewer, labels
+    associated: bytes  # members of "associated" that every view has
     more: bytes  # members that profileView adds
     detail: bytes  # members that profileViewDetailed adds
-    labels: list[bytes]
+    labels: tuple[bytes, ...]
+    labels_uri: str
+    pinned_uri: str | None
+    is_labeler: bool
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes."""
+        pieces = (self.basic, self.associated, self.more, self.detail, *self.labels)
+        return sum(map(len, pieces)) + 80 * len(pieces)
 
 
 def build(
@@ -45,44 +41,49 @@ def build(
     images: str,
 ) -> Card:
     """From the actor's ``self`` records: collection name to (row, JSON, sort_ms)."""
-    card = Card()
-    card.did, card.handle = actor.did, actor.handle or "handle.invalid"
-    basic: dict[str, Any] = {"did": card.did, "handle": card.handle}
+    did, handle = actor.did, actor.handle or "handle.invalid"
+    basic: dict[str, Any] = {"did": did, "handle": handle}
     more: dict[str, Any] = {}
     detail: dict[str, Any] = {}
-    card.labels, card.labels_uri = [], f"at://{actor.did}/{names.PROFILE}/self"
-    card.pinned_uri = card.pinned_cid = None
+    labels: list[bytes] = []
+    labels_uri = f"at://{did}/{names.PROFILE}/self"
+    pinned_uri = None
     profile = records.get(names.PROFILE)
     if profile is not None:
         row, body, sort_ms = profile
-        record = _object(body)
+        record = parsed(body)
         _take_text(basic, record, "displayName")
         _take_text(basic, record, "pronouns")
         avatar = blob_cid(record.get("avatar"))
         if avatar:
-            basic["avatar"] = f"{images}/avatar/plain/{actor.did}/{avatar}"
+            basic["avatar"] = f"{images}/avatar/plain/{did}/{avatar}"
         if isinstance(record.get("createdAt"), str):
             basic["createdAt"] = normal_instant(record["createdAt"])
         _take_text(more, record, "description")
         more["indexedAt"] = instant(sort_ms)
         banner = blob_cid(record.get("banner"))
         if banner:
-            detail["banner"] = f"{images}/banner/plain/{actor.did}/{banner}"
+            detail["banner"] = f"{images}/banner/plain/{did}/{banner}"
         website = record.get("website")
         if isinstance(website, str) and website.startswith("https://"):
             detail["website"] = website
         pinned = record.get("pinnedPost")
-        if isinstance(pinned, dict) and isinstance(pinned.get("uri"), str) and isinstance(pinned.get("cid"), str):
-            card.pinned_uri, card.pinned_cid = pinned["uri"], pinned["cid"]
-            detail["pinnedPost"] = {"uri": pinned["uri"], "cid": pinned["cid"]}
-        card.labels = self_labels(record, card.did, card.labels_uri, row.cid)
-    card.is_labeler = names.LABELER in records
-    card.basic = _members(basic)
-    card.more = _members(more)
-    card.detail = _members(detail)
-    card.associated = _associated({name: _object(body) for name, (_, body, _) in records.items()})
-    card.weight = 4 * (len(card.basic) + len(card.more) + len(card.detail)) + sum(map(len, card.labels))
-    return card
+        if isinstance(pinned, dict) and isinstance(pinned.get("uri"), str):
+            pinned_uri = pinned["uri"]
+            detail["pinnedPost"] = {"uri": pinned_uri, "cid": pinned.get("cid")}
+        labels = self_labels(record, did, labels_uri, row.cid)
+    return Card(
+        did=did,
+        handle=handle,
+        basic=_members(basic),
+        associated=_associated({name: parsed(body) for name, (_, body, _) in records.items()}),
+        more=_members(more),
+        detail=_members(detail),
+        labels=tuple(labels),
+        labels_uri=labels_uri,
+        pinned_uri=pinned_uri,
+        is_labeler=names.LABELER in records,
+    )
 
 
 def _associated(records: dict[str, dict[str, Any]]) -> bytes:
@@ -126,8 +127,12 @@ def _take_text(into: dict[str, Any], record: dict[str, Any], name: str) -> None:
         into[name] = value
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    value = orjson.loads(body)
+def parsed(body: bytes) -> dict[str, Any]:
+    """A record as values; one too deep for that shows nothing but itself."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
     return value if isinstance(value, dict) else {}
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from appliance.errors import BadInput
+from appliance.protocol.syntax import parse_at_uri
 from appliance.store import actor_reads, post_reads
 from appliance.store import timeline as skeletons
 from appliance.store.timeline import AuthorFilter, Item, Place
@@ -14,7 +15,6 @@ from appliance.timeline import cursors
 from appliance.timeline.hydration import STRANGER, State
 from appliance.timeline.presenting import Presenter
 from appliance.timeline.shared import POST
-from appliance.protocol.syntax import parse_at_uri
 
 FETCHES_MAX = 10
 
@@ -102,6 +102,7 @@ def _fill(
             return FeedPage(views, None)
         if len(views) >= (limit + 1) // 2:
             break
+    assert following is not None
     ambiguous = (following.sort_ms, following.tie) == (place.sort_ms, place.tie)
     return FeedPage(views, cursors.text_of(place, ambiguous=ambiguous))
 
@@ -191,9 +192,7 @@ def _pinned_item(state: State, actor: int) -> Item | None:
         return None
     if uri.authority != card.did or uri.collection != POST:
         return None
-    found = post_reads.find_record(
-        state.reader, actor, state.shared.collection(state.reader, POST), uri.rkey
-    )
+    found = post_reads.find_record(state.reader, actor, state.shared.collection(state.reader, POST), uri.rkey)
     return None if found is None else Item(found, actor, found, 0, 0, 0)
 
 
@@ -202,7 +201,12 @@ def refuse_blocked(state: State, actor: int) -> None:
     if state.viewer is None or state.viewer == STRANGER:
         return
     did = state.actors[actor].did
-    if any(kind == actor_reads.BLOCK for kind, _, _ in actor_reads.from_viewer(state.reader, state.viewer, [actor])):
+    if any(
+        kind == actor_reads.BLOCK
+        for kind, _, _ in actor_reads.from_viewer(state.reader, state.viewer, [actor])
+    ):
         raise BadInput(f"Requester has blocked actor: {did}", name="BlockedActor")
-    if any(kind == actor_reads.BLOCK for kind, _, _ in actor_reads.to_viewer(state.reader, state.viewer, [actor])):
+    if any(
+        kind == actor_reads.BLOCK for kind, _, _ in actor_reads.to_viewer(state.reader, state.viewer, [actor])
+    ):
         raise BadInput(f"Requester is blocked by actor: {did}", name="BlockedByActor")

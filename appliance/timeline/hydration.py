@@ -132,7 +132,13 @@ class State:
             if actor is None:
                 continue
             own = records.get(i, [])
-            key = ("card", i, actor.did, actor.handle, *[(record.id, record.cid) for record in own])
+            key: tuple[object, ...] = (
+                "card",
+                i,
+                actor.did,
+                actor.handle,
+                *[(record.id, record.cid) for record in own],
+            )
             card = cache.get(key)
             if card is None:
                 unknown.append((key, actor, own))
@@ -155,7 +161,7 @@ class State:
         for row in self.records.values():
             if row.post_id is None or row.cid is None or row.id in self.texts:
                 continue
-            key = (row.id, row.actor, row.rkey, row.cid, row.sort_ms)
+            key: tuple[object, ...] = (row.id, row.actor, row.rkey, row.cid, row.sort_ms)
             text = cache.get(key)
             if text is None:
                 unknown.append((key, row))

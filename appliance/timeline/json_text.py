@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,6 +34,6 @@ def normal_instant(value: object) -> str:
         return instant(0)
 
 
-def joined(parts: list[bytes]) -> bytes:
+def joined(parts: Iterable[bytes]) -> bytes:
     """An array of finished values."""
     return b"[" + b",".join(parts) + b"]"

@@ -5,66 +5,68 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote as percent
 
-import orjson
+import msgspec
 
-from appliance.timeline.cards import blob_cid, self_labels
+from appliance.timeline.cards import blob_cid, parsed, self_labels
 from appliance.timeline.json_text import instant, joined, text
 
 GALLERY_SHOWN_MAX = 10
 
 
-class PostText:
-    """Pieces of one version of a post. ``weight`` is roughly its size in bytes."""
+class PostText(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Pieces of one version of a post."""
 
-    __slots__ = (
-        "embed",
-        "head",
-        "labels",
-        "media",
-        "parent_uri",
-        "quote_uri",
-        "record",
-        "root_uri",
-        "uri",
-        "weight",
-    )
-
+    uri: str
     head: bytes  # members uri, cid, indexedAt
     record: bytes
-    embed: bytes | None  # the finished embed, where it shows nothing of others
-    media: bytes | None  # the media beside a quoted record
-    quote_uri: str | None
+    labels: tuple[bytes, ...]
+    root_uri: str | None
+    parent_uri: str | None
+    embed: bytes | None = None  # the finished embed, where it shows nothing of others
+    media: bytes | None = None  # the media beside a quoted record
+    quote_uri: str | None = None
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes."""
+        pieces = (self.head, self.record, *self.labels, self.embed or b"", self.media or b"")
+        return sum(map(len, pieces)) + 3 * len(self.uri) + 80 * len(pieces)
 
 
 def build(did: str, uri: str, cid: str, sort_ms: int, body: bytes, images: str, videos: str) -> PostText:
     """From the stored JSON of a valid post."""
-    record = orjson.loads(body)
-    post = PostText()
-    post.uri = uri
-    post.head = text({"uri": uri, "cid": cid, "indexedAt": instant(sort_ms)})[1:-1]
-    post.record = body
-    post.labels = self_labels(record, did, uri, cid)
+    record = parsed(body)
+    embed, media, quote_uri = _embed(record.get("embed"), did, images, videos)
     reply = record.get("reply")
-    post.root_uri = post.parent_uri = None
-    if isinstance(reply, dict):
-        post.root_uri, post.parent_uri = _ref_uri(reply.get("root")), _ref_uri(reply.get("parent"))
-    post.embed = post.media = post.quote_uri = None
-    embed = record.get("embed")
-    if isinstance(embed, dict):
-        kind = embed.get("$type")
-        if kind == "app.bsky.embed.record":
-            post.quote_uri = _ref_uri(embed.get("record"))
-        elif kind == "app.bsky.embed.recordWithMedia":
-            inner = embed.get("record")
-            post.quote_uri = _ref_uri(inner.get("record")) if isinstance(inner, dict) else None
-            media = embed.get("media")
-            post.media = _media(media, did, images, videos) if isinstance(media, dict) else None
-            if post.media is None:
-                post.quote_uri = None
-        else:
-            post.embed = _media(embed, did, images, videos)
-    post.weight = 2 * len(body) + 3 * len(post.head) + len(post.embed or b"") + len(post.media or b"")
-    return post
+    refs = reply if isinstance(reply, dict) else {}
+    return PostText(
+        uri=uri,
+        head=text({"uri": uri, "cid": cid, "indexedAt": instant(sort_ms)})[1:-1],
+        record=body,
+        labels=tuple(self_labels(record, did, uri, cid)),
+        root_uri=_ref_uri(refs.get("root")),
+        parent_uri=_ref_uri(refs.get("parent")),
+        embed=embed,
+        media=media,
+        quote_uri=quote_uri,
+    )
+
+
+def _embed(
+    embed: object, did: str, images: str, videos: str
+) -> tuple[bytes | None, bytes | None, str | None]:
+    """(finished embed, media beside a quoted record, address of the quoted record)."""
+    if not isinstance(embed, dict):
+        return None, None, None
+    match embed.get("$type"):
+        case "app.bsky.embed.record":
+            return None, None, _ref_uri(embed.get("record"))
+        case "app.bsky.embed.recordWithMedia":
+            inner, beside = embed.get("record"), embed.get("media")
+            uri = _ref_uri(inner.get("record")) if isinstance(inner, dict) else None
+            media = _media(beside, did, images, videos) if isinstance(beside, dict) else None
+            return (None, None, None) if media is None else (None, media, uri)
+    return _media(embed, did, images, videos), None, None
 
 
 def _ref_uri(ref: object) -> str | None:

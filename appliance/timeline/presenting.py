@@ -323,7 +323,11 @@ class Presenter:
         parent_view = self._context(parent, parent_actor, said.parent_uri or "")
         root_view = self._context(root, root_actor, said.root_uri or "")
         if not state.operator:
-            if shows_parent and parent_actor is not None and state.blocking_each_other(row.actor, parent_actor):
+            if (
+                shows_parent
+                and parent_actor is not None
+                and state.blocking_each_other(row.actor, parent_actor)
+            ):
                 parent_view, shows_parent = self.blocked_post(said.parent_uri or "", parent_actor), False
             if root_actor is not None and self._shows(root):
                 above = state.actor_of(parent_row.root) if parent_row is not None else None
