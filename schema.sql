@@ -93,6 +93,8 @@ CREATE TABLE record (
   takedown TEXT,                   -- reference of our own takedown; NULL: none
   UNIQUE (actor, collection, rkey)
 ) STRICT;
+-- What a profile card is made of: one short range for each actor.
+CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey = 'self' AND state = 1;
 
 -- owner: ingest · index · what timelines and author feeds list: each living post, and each living
 -- repost unless its subject is known to be deleted.
@@ -107,7 +109,7 @@ CREATE TABLE item (
   flags INTEGER NOT NULL,
   arrival INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX item_of_actor ON item (actor, sort_ms, tie, flags, subject);
+CREATE INDEX item_of_actor ON item (actor, sort_ms, tie, id, flags, subject);
 CREATE INDEX item_by_arrival ON item (arrival);
 CREATE INDEX item_of_subject ON item (subject) WHERE flags & 1;
 
