@@ -199,7 +199,7 @@ CREATE INDEX bookmark_of_post ON bookmark (post);
 
 -- owner: auth · private, secret · a sign-in at a member's PDS; its tokens sealed (secrets-stay-in).
 CREATE TABLE pds_session (
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   actor INTEGER NOT NULL REFERENCES actor (id),
   pds TEXT NOT NULL,
   sealed BLOB NOT NULL,            -- access and refresh token, AES-GCM under a key outside the database
@@ -210,20 +210,24 @@ CREATE TABLE pds_session (
 CREATE INDEX pds_session_of_actor ON pds_session (actor);
 
 -- owner: auth · private · our own sessions: a browser's cookie or an XRPC client's token pair.
+-- An id is never used again: access tokens name it.
 CREATE TABLE session (
-  id BLOB PRIMARY KEY,             -- SHA-256 of the cookie or of the current refresh token's id
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   kind TEXT NOT NULL CHECK (kind IN ('web', 'xrpc')),
+  token BLOB NOT NULL UNIQUE,      -- SHA-256 of the cookie or of the current refresh token's id
+  previous BLOB,                   -- the one before the last rotation, good for a short while
+  rotated_us INTEGER NOT NULL,
   actor INTEGER NOT NULL REFERENCES actor (id),
   pds_session INTEGER NOT NULL REFERENCES pds_session (id) ON DELETE CASCADE,
-  previous BLOB,                   -- the id before the last rotation, good for a short while
-  rotated_us INTEGER,
-  csrf TEXT,
+  about TEXT NOT NULL DEFAULT '',  -- which program, in its own words, for the list of sessions
   created_us INTEGER NOT NULL,
   seen_us INTEGER NOT NULL,
   expires_us INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX session_by_previous ON session (previous) WHERE previous IS NOT NULL;
 CREATE INDEX session_of_pds_session ON session (pds_session);
+CREATE INDEX session_of_actor ON session (actor);
+CREATE INDEX session_by_end ON session (expires_us);
 
 -- ---------------------------------------------------------------- how far, and what is open
 
