@@ -50,7 +50,26 @@ def test_every_recorded_timeline_can_be_shown() -> None:
     assert shown > 1000
 
 
-KEYS = ["$type", "post", "record", "author", "embed", "images", "uri", "reply", "parent", "reason", "by", "facets", "text", "viewer", "labels", "langs", "external", "handle"]
+KEYS = [
+    "$type",
+    "post",
+    "record",
+    "author",
+    "embed",
+    "images",
+    "uri",
+    "reply",
+    "parent",
+    "reason",
+    "by",
+    "facets",
+    "text",
+    "viewer",
+    "labels",
+    "langs",
+    "external",
+    "handle",
+]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=12),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6),
