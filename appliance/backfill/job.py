@@ -8,7 +8,7 @@ from appliance import telemetry
 from appliance.backfill import listing, listing_scan, retries, signed_scan
 from appliance.backfill.listing import Disordered, Part
 from appliance.backfill.pds import GONE, NotOffered, Pds, PdsError, Status
-from appliance.backfill.tools import FOLLOWEE, FOLLOWS, Outcome, Overtaken, Tools, log, still
+from appliance.backfill.tools import FUTURE_US, Outcome, Overtaken, Tools, collections_of, log, still
 from appliance.errors import ApplianceError, BadInput, NotFound, Unavailable
 from appliance.identity.identities import Identity
 from appliance.protocol import tid
@@ -21,7 +21,6 @@ STEPS = telemetry.counter("backfill_steps", "Steps of work on repositories, by h
 
 SCAN_GOOD_FOR_US: Final = 24 * 3_600_000_000
 IDENTITY_GOOD_FOR_S: Final = 24 * 3600.0
-FUTURE_US: Final = 5 * 60_000_000
 # A listing that is longer than this is left for the whole repository: one request in place of hundreds.
 PAGES_BEFORE_EXPORT: Final = 20
 # A PDS that knows less than the stream brought is behind for a moment; later it was rolled back.
@@ -155,18 +154,16 @@ async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool)
         return await _roll_back(tools, due, repo, rev)
     if repo.state == "SUSPECT" and repo.cert_rev == rev and repo.reason.startswith(MISSED_ONLY):
         return await _acquit(tools, repo, rev)
-    wanted = _collections(due)
-    numbers = tuple(collections.NUMBERS[nsid] for nsid in wanted)
-    parts = listing.pack([Part(nsid) for nsid in wanted])
+    numbers = tuple(collections.NUMBERS[nsid] for nsid in collections_of(due))
 
     def begin(tx: Transaction) -> scans.Scan:
         still(tx, repo)
         actors.confirm_status(tx, repo.actor, None)
         now_us = tools.clock.now_us()
         scan = scans.begin(tx, repo.actor, repo.epoch, pds.origin, "listing", rev, numbers, now_us)
-        tx_found = scans.find(tx, scan)
-        assert tx_found is not None
-        return tx_found._replace(cursor=parts)
+        found = scans.find(tx, scan)
+        assert found is not None
+        return found
 
     return await tools.database.write(begin)
 
@@ -181,24 +178,15 @@ async def _status(pds: Pds, did: str) -> Status:
         raise
 
 
-def _collections(due: Due) -> tuple[str, ...]:
-    """What is read of this account, in order: whom a member follows decides what else is to be read."""
-    if not due.member:
-        return FOLLOWEE
-    rest = tuple(nsid for nsid in collections.NUMBERS if nsid not in (FOLLOWS, *FOLLOWEE))
-    return (FOLLOWS, *FOLLOWEE, *rest)
-
-
 async def _read(step: _Step, repo: Repo, scan: scans.Scan, pds: Pds, identity: Identity) -> Outcome:
     """Go on reading: first the newest page of everything, then, when others have had theirs, the rest."""
-    assert scan.cursor is not None
-    parts = listing.unpack(scan.cursor)
+    parts = _parts(scan)
     reading = listing_scan.Reading(step.tools, step.due, repo, scan, pds)
     try:
         if any(part.pages == 0 for part in parts):
             parts = await reading.first_pages(parts)
         else:
-            longest = max((part.pages for part in parts if not part.cut), default=0)
+            longest = max((part.pages for part in parts), default=0)
             dear = longest >= PAGES_BEFORE_EXPORT or (step.due.member and longest > 0)
             if dear and await signed_scan.read(step.tools, step.due, repo, pds, identity, scan):
                 return "done"
@@ -210,10 +198,17 @@ async def _read(step: _Step, repo: Repo, scan: scans.Scan, pds: Pds, identity: I
         raise
     finally:
         step.progressed = reading.pages > 0
-    if any(not part.cut for part in parts):
+    if parts:
         return "more"
-    await reading.finish(parts)
+    await reading.finish()
     return "done"
+
+
+def _parts(scan: scans.Scan) -> list[Part]:
+    """What is left to read; everything until the first page is in."""
+    if scan.cursor is None:
+        return [Part(collections.NSIDS[number]) for number in scan.collections]
+    return listing.unpack(scan.cursor)
 
 
 # ---------------------------------------------------------------- where it goes when it can't be read

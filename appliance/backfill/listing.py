@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,7 +18,6 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
     """One collection of a scan and how far it was read. Stored as JSON in the scan's row.
 
     ``last`` is the last key read: keys must go on in the same direction, or the list is no list.
-    ``cut`` marks a part that ends at the window of BACKFILL_DAYS.
     """
 
     collection: str
@@ -26,7 +26,17 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
     pages: int = 0
     last: str = ""
     upward: bool | None = None
-    cut: bool = False
+
+
+class Read(NamedTuple):
+    """A page, and the part as it then stands: None at its end.
+
+    ``cut`` says that the end is that of the window of BACKFILL_DAYS, not of the list.
+    """
+
+    rows: list[Listed]
+    following: Part | None
+    cut: bool
 
 
 class Disordered(BadInput):
@@ -45,11 +55,11 @@ def unpack(text: str) -> list[Part]:
     return msgspec.json.decode(text, type=list[Part])
 
 
-async def read(pds: Pds, did: str, part: Part, window_us: int | None) -> tuple[list[Listed], Part | None]:
-    """The next page of this part: its rows, and the part as it then stands, None at its end.
+async def read(pds: Pds, did: str, part: Part, window_us: int | None) -> Read:
+    """The next page of this part.
 
     The first page is the newest wherever the host can be brought to give that first. With ``window_us``
-    the part is cut after a page that lies wholly before that time.
+    the part ends after a page that lies wholly before that time.
     """
     reverse = part.reverse if part.pages else pds.dialect.ascends
     page = await pds.list_records(did, part.collection, part.cursor, reverse=reverse)
@@ -59,17 +69,12 @@ async def read(pds: Pds, did: str, part: Part, window_us: int | None) -> tuple[l
         raise BadInput("the PDS lists in a circle", name="RepeatedCursor")
     upward = _direction(part, page.rows)
     if page.cursor is None:
-        return page.rows, None
-    following = Part(
-        part.collection,
-        page.cursor,
-        reverse,
-        part.pages + 1,
-        page.rows[-1].rkey if page.rows else part.last,
-        upward,
-        cut=window_us is not None and upward is False and all(_before(row, window_us) for row in page.rows),
-    )
-    return page.rows, following
+        return Read(page.rows, None, cut=False)
+    if window_us is not None and upward is False and all(_before(row, window_us) for row in page.rows):
+        return Read(page.rows, None, cut=True)
+    last = page.rows[-1].rkey if page.rows else part.last
+    following = Part(part.collection, page.cursor, reverse, part.pages + 1, last, upward)
+    return Read(page.rows, following, cut=False)
 
 
 async def _other_way_round(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,8 @@ from appliance.config import Settings
 from appliance.identity.identities import Identities
 from appliance.ingest.merge import Rules
 from appliance.outbound.client import Outbound
-from appliance.store import repos
+from appliance.store import collections, repos
+from appliance.store.backlog import Due
 from appliance.store.database import Database, Transaction
 
 log = telemetry.Log("backfill")
@@ -24,6 +26,9 @@ log = telemetry.Log("backfill")
 FOLLOWEE: Final = ("app.bsky.feed.post", "app.bsky.feed.repost", "app.bsky.actor.profile")
 FOLLOWS: Final = "app.bsky.graph.follow"
 WINDOWED: Final = frozenset({"app.bsky.feed.post", "app.bsky.feed.repost", "app.bsky.feed.like"})
+
+# A rev may be this far ahead of our clock: https://atproto.com/specs/sync
+FUTURE_US: Final = 5 * 60_000_000
 
 Outcome = Literal["more", "done", "waits", "aside", "again", "overtaken"]
 
@@ -47,6 +52,7 @@ class Tools:
     rng: random.Random
     folder: Path
     exports: ExportFailures = field(default_factory=lambda: ExportFailures())
+    unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
 
 class ExportFailures:
@@ -80,3 +86,11 @@ def still(tx: Transaction, repo: repos.Repo) -> None:
     now = repos.find(tx, repo.actor)
     if now is None or now.epoch != repo.epoch or now.state != "SCANNING":
         raise Overtaken
+
+
+def collections_of(due: Due) -> tuple[str, ...]:
+    """What is read of this account, in order: whom a member follows decides what else is to be read."""
+    if not due.member:
+        return FOLLOWEE
+    rest = tuple(nsid for nsid in collections.NUMBERS if nsid not in (FOLLOWS, *FOLLOWEE))
+    return (FOLLOWS, *FOLLOWEE, *rest)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import orjson
 
-from appliance.store.database import Reader
+from appliance.store.database import Reader, Transaction
+from appliance.store.repos import Certificate
 
 
 class Due(NamedTuple):
@@ -70,6 +71,25 @@ def due(
     return [Due(*row[:3], bool(row[3]), bool(row[4])) for row in rows]
 
 
+def certificate(reader: Reader, actor: int) -> Certificate | None:
+    """The certificate that the repository has; without digest where that was of no single rev."""
+    row = reader.one(
+        "SELECT cert_rev, cert_method, cert_digest, cert_count FROM repo WHERE actor = ? AND cert_rev IS NOT NULL",
+        (actor,),
+    )
+    return None if row is None else Certificate(*row)
+
+
+def forget_digest(tx: Transaction, actor: int) -> None:
+    """The account wrote while it was read: our rows follow the merge rule, the digest belongs to no rev."""
+    tx.run("UPDATE repo SET cert_digest = NULL WHERE actor = ? AND cert_rev IS NOT NULL", (actor,))
+
+
+def complete_since(tx: Transaction, actor: int, date: str) -> None:
+    """Say what is missing by the operator's choice: everything before that date."""
+    tx.run("UPDATE repo SET reason = ? WHERE actor = ? AND state = 'LIVE'", (f"history since {date}", actor))
+
+
 def is_covered(reader: Reader) -> bool:
     """Is there a stream whose position we hold, so that it goes on from there whatever happens?"""
     return reader.value("SELECT 1 FROM upstream LIMIT 1") is not None
@@ -79,8 +99,8 @@ def counts_for(reader: Reader, viewer: int) -> dict[str, int]:
     """The same for the viewer and whom they follow."""
     return dict(
         reader.all(
-            "SELECT coalesce(r.state, 'QUEUED'), count(*) FROM"
-            " (SELECT ?1 AS actor UNION SELECT subject FROM link WHERE kind = 3 AND actor = ?1 AND waiting = 0) f"
+            "SELECT coalesce(r.state, 'QUEUED'), count(*) FROM (SELECT ?1 AS actor UNION"
+            " SELECT subject FROM link WHERE kind = 3 AND actor = ?1 AND waiting = 0) f"
             " LEFT JOIN repo r ON r.actor = f.actor GROUP BY 1",
             (viewer,),
         )
