@@ -97,7 +97,8 @@ class Frame:
 NOTICES = {
     "posted": "Posted.",
     "deleted": "Deleted.",
-    "unknown": "Your server did not answer in time, so we do not know whether it was done. Look before you repeat.",
+    "unknown": "Your server did not answer in time, so we do not know whether it was done."
+    " Look before you repeat.",
 }
 ERROR_TITLES = {
     400: "That request makes no sense here",
@@ -147,7 +148,7 @@ def pages(frame: Frame, reading: Reading) -> Blueprint:
         now_us = frame.clock.now_us()
         feed, older = [], ""
         if not state["blocked"]:
-            page = await reading.author_feed(did, who.did, limit=PAGE_ROWS, before=before, filter=chosen)
+            page = await reading.author_feed(did, who.did, limit=PAGE_ROWS, before=before, kinds=chosen)
             feed, older = page.feed, page.older
         progress = await reading.progress_of(who.did)
         about = richtext.plain(view.get("description") or "")

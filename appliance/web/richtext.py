@@ -71,17 +71,17 @@ def safe_link(uri: Any) -> str:
     """The address if a browser may be sent there, else ''."""
     if not isinstance(uri, str) or len(uri) > LINK_LENGTH_MAX:
         return ""
-    uri = quote(uri, safe="!#$%&'()*+,/:;=?@[]~-._")
-    if not _PRINTABLE.fullmatch(uri) or "\\" in uri:
+    link: str = quote(uri, safe="!#$%&'()*+,/:;=?@[]~-._")
+    if not _PRINTABLE.fullmatch(link) or "\\" in link:
         return ""
     try:
-        parts = urlsplit(uri)
+        parts = urlsplit(link)
         host = parts.hostname
     except ValueError:
         return ""
     if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
         return ""
-    return uri
+    return link
 
 
 def host_of(uri: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -175,5 +176,5 @@ def check_order(rows: list[Row]) -> None:
     uris = [r.uri for r in rows]
     twice = {uri for uri in uris if uris.count(uri) > 1} if len(set(uris)) != len(uris) else set()
     assert not twice, f"shown twice: {sorted(twice)[:5]}"
-    for above, below in zip(rows, rows[1:], strict=False):
+    for above, below in itertools.pairwise(rows):
         assert (above.sort_at, above.cid) > (below.sort_at, below.cid), f"out of order: {above} {below}"
