@@ -69,9 +69,11 @@ ORDER BY i.sort_ms, i.tie, i.id
 LIMIT ?5
 """
 
+# Joined with the post, so that reposts of what is not here don't shorten pages.
 _AUTHOR = """
 SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie
 FROM item AS i INDEXED BY item_of_actor
+CROSS JOIN post AS s ON s.id = i.subject
 WHERE i.actor = ?1 AND (i.sort_ms, i.tie, i.id) < (?2, ?3, ?4){condition}
 ORDER BY i.sort_ms DESC, i.tie DESC, i.id DESC
 LIMIT ?5
