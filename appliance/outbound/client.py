@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import (
     AsyncGenerator,
+    AsyncIterable,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -168,7 +169,7 @@ class Outbound:
         *,
         limits: Limits,
         json: object = None,
-        content: bytes | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
         params: Params | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
@@ -189,7 +190,7 @@ class Outbound:
         limits: Limits,
         params: Params | None = None,
         headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
     ) -> Answer:
         """Any method; the whole answer. Raises as ``get`` does."""
         async with self._exchange(method, url, limits, params, headers, content) as streamed:
@@ -272,7 +273,7 @@ class Outbound:
         limits: Limits,
         params: Params | None,
         headers: Mapping[str, str] | None,
-        content: bytes | None,
+        content: bytes | AsyncIterable[bytes] | None,
     ) -> AsyncIterator[Streamed]:
         target = self.policy.target(url, limits.ports, params)
         sent = {name.lower(): value for name, value in (headers or {}).items()}
@@ -294,7 +295,12 @@ class Outbound:
 
     @contextlib.asynccontextmanager
     async def _hop(
-        self, method: str, target: Target, limits: Limits, sent: Mapping[str, str], content: bytes | None
+        self,
+        method: str,
+        target: Target,
+        limits: Limits,
+        sent: Mapping[str, str],
+        content: bytes | AsyncIterable[bytes] | None,
     ) -> AsyncIterator[Streamed]:
         """One request to one host, within all of its limits."""
         host = f"{target.host}:{target.port}"
@@ -332,7 +338,12 @@ class Outbound:
 
     @contextlib.asynccontextmanager
     async def _response(
-        self, method: str, target: Target, limits: Limits, headers: Mapping[str, str], content: bytes | None
+        self,
+        method: str,
+        target: Target,
+        limits: Limits,
+        headers: Mapping[str, str],
+        content: bytes | AsyncIterable[bytes] | None,
     ) -> AsyncIterator[httpx.Response]:
         transport = self._transports[limits.interactive]
         request = httpx.Request(

@@ -22,6 +22,9 @@ Value: TypeAlias = Any
 DEPTH_MAX: Final = 32
 INTEGER_MAX: Final = 2**53 - 1
 
+# The writer's own limit.
+_JSON_DEPTH_MAX: Final = 254
+
 
 class Link(bytes):
     """The bytes of a CID where a value points at a block; 36 of them in all that we write."""
@@ -45,9 +48,12 @@ def parse_json(data: bytes | str) -> Any:
         raise BadInput("not JSON") from None
 
 
-def from_parsed(parsed: Any) -> Value:
-    """The same for JSON that is already parsed. Leaves the argument as it was."""
-    return _read(parsed, 0)
+def from_parsed(parsed: Any, *, depth_max: int = DEPTH_MAX) -> Value:
+    """The same for JSON that is already parsed. Leaves the argument as it was.
+
+    Answers of servers may nest deeper than records: a thread does at every reply.
+    """
+    return _read(parsed, depth_max)
 
 
 def to_json(value: Value) -> bytes:
@@ -60,16 +66,12 @@ def to_json(value: Value) -> bytes:
 
 def to_parsed(value: Value) -> Any:
     """The JSON form as dicts and lists, sharing nothing with the argument's containers."""
-    if isinstance(value, dict):
-        return {key: to_parsed(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [to_parsed(item) for item in value]
-    return _to_plain(value) if isinstance(value, bytes) else value
+    return _to_parsed(value, _JSON_DEPTH_MAX)
 
 
 def check(value: Value) -> None:
     """Raise BadInput unless a record may hold it: depth, integers, no floats, ``$type``, blobs."""
-    _check(value, 0)
+    _check(value, DEPTH_MAX)
 
 
 def check_record(value: Value) -> None:
@@ -78,10 +80,10 @@ def check_record(value: Value) -> None:
         raise BadInput("a record is an object", name="InvalidRecord")
     if "$type" not in value:
         raise BadInput("a record has a $type", name="InvalidRecord")
-    _check(value, 0)
+    _check(value, DEPTH_MAX)
 
 
-def _check(value: Value, depth: int) -> None:
+def _check(value: Value, depth_left: int) -> None:
     if isinstance(value, str):
         try:
             value.encode()
@@ -94,36 +96,36 @@ def _check(value: Value, depth: int) -> None:
         if not -INTEGER_MAX <= value <= INTEGER_MAX:
             raise BadInput("integer out of range")
     elif isinstance(value, list):
-        _check_depth(depth)
+        _check_depth(depth_left)
         for item in value:
-            _check(item, depth + 1)
+            _check(item, depth_left - 1)
     elif isinstance(value, dict):
-        _check_depth(depth)
+        _check_depth(depth_left)
         for key, item in value.items():
             if not isinstance(key, str):
                 raise BadInput("a key is text")
-            _check(key, depth)
-            _check(item, depth + 1)
+            _check(key, depth_left)
+            _check(item, depth_left - 1)
         _check_type(value)
     else:
         raise BadInput("floating point is not allowed" if isinstance(value, float) else "not a value")
 
 
-def _read(parsed: Any, depth: int) -> Value:
+def _read(parsed: Any, depth_left: int) -> Value:
     if parsed is None or isinstance(parsed, str | bool):
         return parsed
     if isinstance(parsed, int | float):
         return _integer(parsed)
     if isinstance(parsed, list):
-        _check_depth(depth)
-        return [_read(item, depth + 1) for item in parsed]
+        _check_depth(depth_left)
+        return [_read(item, depth_left - 1) for item in parsed]
     if isinstance(parsed, dict):
         if "$link" in parsed:
             return _link(parsed)
         if "$bytes" in parsed:
             return _bytes(parsed)
-        _check_depth(depth)
-        value = {key: _read(item, depth + 1) for key, item in parsed.items()}
+        _check_depth(depth_left)
+        value = {key: _read(item, depth_left - 1) for key, item in parsed.items()}
         _check_type(value)
         return value
     raise BadInput("not JSON")
@@ -157,8 +159,8 @@ def _bytes(parsed: dict[str, Any]) -> bytes:
         raise BadInput("malformed $bytes") from None
 
 
-def _check_depth(depth: int) -> None:
-    if depth >= DEPTH_MAX:
+def _check_depth(depth_left: int) -> None:
+    if depth_left <= 0:
         raise BadInput("nested too deeply")
 
 
@@ -182,6 +184,16 @@ def _check_type(value: dict[str, Value]) -> None:
             raise BadInput("malformed blob")
 
 
+def _to_parsed(value: Value, depth_left: int) -> Any:
+    if isinstance(value, dict):
+        _check_depth(depth_left)
+        return {key: _to_parsed(item, depth_left - 1) for key, item in value.items()}
+    if isinstance(value, list):
+        _check_depth(depth_left)
+        return [_to_parsed(item, depth_left - 1) for item in value]
+    return _to_plain(value) if isinstance(value, bytes) else value
+
+
 def _to_plain(value: object) -> dict[str, str]:
     if isinstance(value, Link):
         return {"$link": cid.to_text(value)}
@@ -191,6 +203,8 @@ def _to_plain(value: object) -> dict[str, str]:
 
 
 def _to_json_slowly(value: Value, error: TypeError) -> bytes:
+    if "Integer" not in str(error):
+        raise BadInput(f"not to be written as JSON: {error}") from None
     # orjson has no integers beyond 64 bits, which CBOR's negatives reach.
     try:
         text = json.dumps(

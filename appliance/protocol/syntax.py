@@ -26,7 +26,7 @@ _NSID = re.compile(
 _RECORD_KEY = re.compile(r"[A-Za-z0-9_~.:-]{1,512}")
 _TID = re.compile(r"[2-7a-j][2-7a-z]{12}")
 _CID = re.compile(r"[a-zA-Z0-9+=]{8,256}")
-_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,80}:[^\s\x00-\x20\x7f]+")
+_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,80}:(?://)?[^\s/\x00-\x20\x7f][^\s\x00-\x20\x7f]*")
 _DATETIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]{1,20})?"
     r"(?:Z|([+-])([0-9]{2}):([0-9]{2}))"

@@ -1,0 +1,117 @@
+"""Pictures are what their CID says, or they are not served."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import BadInput, NotFound, Unavailable
+from appliance.media.images import Images
+from appliance.protocol import cid
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(200)
+DID = "did:plc:44ybard66vv44zksje25o7dz"
+
+
+def name_of(data: bytes) -> str:
+    return cid.to_text(cid.blob_cid_of(data))
+
+
+class Owner:
+    """The owner's server."""
+
+    def __init__(self, data: bytes = PNG) -> None:
+        self.data = data
+        self.asked = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def fetch(self, did: str, cid_text: str) -> bytes:
+        self.asked += 1
+        await self.gate.wait()
+        return self.data
+
+
+async def test_a_picture_is_fetched_once_and_then_read_from_disk(tmp_path: Path) -> None:
+    owner = Owner()
+    images = Images(tmp_path, owner.fetch, cache_bytes=10_000_000)
+
+    first = await images.get("avatar", DID, name_of(PNG))
+    second = await Images(tmp_path, owner.fetch, cache_bytes=10_000_000).get("banner", DID, name_of(PNG))
+
+    assert first == second == (PNG, "image/png")
+    assert owner.asked == 1
+
+
+async def test_many_who_ask_at_once_cause_one_fetch_and_one_who_leaves_spoils_nothing(tmp_path: Path) -> None:
+    owner = Owner()
+    owner.gate.clear()
+    images = Images(tmp_path, owner.fetch, cache_bytes=10_000_000)
+    waiting = [asyncio.create_task(images.get("avatar", DID, name_of(PNG))) for _ in range(10)]
+    await asyncio.sleep(0.05)
+    waiting[0].cancel()
+
+    owner.gate.set()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert isinstance(answers[0], asyncio.CancelledError)
+    assert answers[1:] == [(PNG, "image/png")] * 9
+    assert owner.asked == 1
+
+
+async def test_other_bytes_than_the_cid_names_are_refused_and_not_kept(tmp_path: Path) -> None:
+    images = Images(tmp_path, Owner(PNG + b"x").fetch, cache_bytes=10_000_000)
+
+    with pytest.raises(BadInput):
+        await images.get("avatar", DID, name_of(PNG))
+
+    assert not list(tmp_path.glob("*/*"))
+
+
+async def test_a_blob_that_is_no_picture_is_not_served(tmp_path: Path) -> None:
+    script = b"<script>alert(1)</script>"
+    images = Images(tmp_path, Owner(script).fetch, cache_bytes=10_000_000)
+
+    with pytest.raises(NotFound):
+        await images.get("avatar", DID, name_of(script))
+
+
+@pytest.mark.parametrize(
+    ("preset", "did", "name"),
+    [
+        ("huge", DID, name_of(PNG)),
+        ("avatar", "did:plc:../..", name_of(PNG)),
+        ("avatar", DID, "../../etc/passwd"),
+        ("avatar", DID, cid.to_text(cid.cid_of(PNG))),
+    ],
+)
+async def test_what_cannot_be_a_picture_is_refused_before_anybody_is_asked(
+    tmp_path: Path, preset: str, did: str, name: str
+) -> None:
+    owner = Owner()
+
+    with pytest.raises(BadInput):
+        await Images(tmp_path, owner.fetch, cache_bytes=10_000_000).get(preset, did, name)
+
+    assert owner.asked == 0
+
+
+async def test_the_cache_drops_what_was_used_longest_ago(tmp_path: Path) -> None:
+    owner = Owner()
+    images = Images(tmp_path, owner.fetch, cache_bytes=1000)
+
+    for n in range(20):
+        owner.data = PNG + bytes([n])
+        await images.get("avatar", DID, name_of(owner.data))
+
+    kept = list(tmp_path.glob("*/*"))
+    assert 1 <= len(kept) <= 5
+    assert tmp_path.joinpath(name_of(owner.data)[-2:], name_of(owner.data)) in kept
+
+
+async def test_an_owner_out_of_reach_is_said_to_be_so(tmp_path: Path) -> None:
+    async def fetch(did: str, cid_text: str) -> bytes:
+        raise Unavailable("no answer")
+
+    with pytest.raises(Unavailable):
+        await Images(tmp_path, fetch, cache_bytes=1000).get("avatar", DID, name_of(PNG))
