@@ -77,9 +77,7 @@ async def read(pds: Pds, did: str, part: Part, window_us: int | None) -> Read:
     return Read(page.rows, following, cut=False)
 
 
-async def _other_way_round(
-    pds: Pds, did: str, part: Part, page: Page, reverse: bool
-) -> tuple[Page, bool]:
+async def _other_way_round(pds: Pds, did: str, part: Part, page: Page, reverse: bool) -> tuple[Page, bool]:
     """The host's first page is the oldest: ask for the other end, and remember if that helps."""
     other = await pds.list_records(did, part.collection, None, reverse=not reverse)
     if _upward(other.rows):
@@ -119,5 +117,3 @@ def _before(row: Listed, window_us: int) -> bool:
 
 class _Dated(msgspec.Struct):
     createdAt: str = ""  # noqa: N815 - the record's own spelling
-
-
