@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -98,7 +99,7 @@ def _direction(part: Part, rows: Sequence[Listed]) -> bool | None:
     upward = part.upward
     if upward is None and len(keys) > 1:
         upward = keys[0] < keys[1]
-    for before, after in zip(keys, keys[1:], strict=False):
+    for before, after in pairwise(keys):
         if before == after or (before < after) is not upward:
             raise Disordered("the PDS does not list by record key")
     return upward

@@ -92,7 +92,7 @@ async def _store(
     entries.sort(key=lambda entry: entry.rkey, reverse=True)
     for at in range(0, len(entries), ROWS_PER_WRITE):
         portion = entries[at : at + ROWS_PER_WRITE]
-        rows = await asyncio.to_thread(lambda some=portion: list(found.records(some)))
+        rows = await asyncio.to_thread(found.records, portion)
 
         def store(tx: Transaction, rows: list[tuple[Entry, str, bytes]] = rows) -> None:
             still(tx, repo)

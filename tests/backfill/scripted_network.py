@@ -49,7 +49,7 @@ class Request:
     params: dict[str, str]
 
 
-Script = Callable[[Request], "Answer | None | Awaitable[Answer | None]"]
+Script = Callable[[Request], "Answer | Awaitable[Answer | None] | None"]
 
 
 class Account:
