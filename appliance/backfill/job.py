@@ -219,6 +219,7 @@ async def _judge(tools: Tools, due: Due, repo: Repo, pds: Pds, error: PdsError) 
     status = await _status(pds, due.did)
     if status.status is None:
         raise error
+    tools.identities.forget(due.did)
     identity = await tools.identities.refresh(due.did)
     if identity.pds != pds.origin:
         return await _elsewhere(tools, repo)
