@@ -79,7 +79,9 @@ async def refresh_session(outbound: Outbound, pds: str, tokens: Tokens) -> Signe
     raise Unavailable("Your server can't renew this sign-in at the moment")
 
 
-async def delete_session(outbound: Outbound, pds: str, tokens: Tokens, *, limits: Limits = PDS_SESSION) -> bool:
+async def delete_session(
+    outbound: Outbound, pds: str, tokens: Tokens, *, limits: Limits = PDS_SESSION
+) -> bool:
     """End a sign-in; whether the PDS confirmed it."""
     answer = await _post(outbound, pds, _DELETE, bearer=tokens.refresh, limits=limits)
     return answer.ok
@@ -109,6 +111,11 @@ def _signed_in(answer: Answer) -> SignedIn:
         # Without the cause: it quotes the answer, and the answer holds tokens.
         raise Unavailable("Your server gave an answer that is not understood") from None
     for token in (signed_in.access, signed_in.refresh):
-        if not 0 < len(token) <= _TOKEN_CHARS_MAX or not token.isascii() or not token.isprintable() or " " in token:
+        if (
+            not 0 < len(token) <= _TOKEN_CHARS_MAX
+            or not token.isascii()
+            or not token.isprintable()
+            or " " in token
+        ):
             raise Unavailable("Your server gave an answer that is not understood")
     return signed_in

@@ -235,7 +235,9 @@ class PdsSessions:
         try:
             return msgspec.json.decode(self._secrets.unseal(held.sealed, _place(held.id)), type=Tokens)
         except Refused as error:
-            raise Refused("This session can't be read any more: sign in again", name="ExpiredToken") from error
+            raise Refused(
+                "This session can't be read any more: sign in again", name="ExpiredToken"
+            ) from error
 
 
 def _place(pds_session: int) -> str:

@@ -13,6 +13,7 @@ from appliance.auth import pds
 from appliance.auth.attempts import Attempts
 from appliance.auth.pds import SignedIn
 from appliance.auth.pds_sessions import PdsSessions
+from appliance.auth.standing import check, inactive
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.errors import ApplianceError, BadInput, NotFound, Refused
@@ -125,7 +126,9 @@ class SigningIn:
             SIGN_INS.labels(error.name).inc()
             raise
         try:
-            welcome, begun = await self._database.write(lambda tx: self._enter(tx, proven, credentials.invite, begin), durable=True)
+            welcome, begun = await self._database.write(
+                lambda tx: self._enter(tx, proven, credentials.invite, begin), durable=True
+            )
         except BaseException:
             # Not let in, or not stored: then nobody shall hold tokens of that account.
             self._pds_sessions.say_goodbye(proven.pds, proven.signed_in.tokens)
@@ -184,8 +187,8 @@ class SigningIn:
         standing = sessions.standing(tx, proven.did)
         if standing is None or not standing.member:
             raise Refused("This server is for its members only.", name="NotAdmitted")
-        if standing.takedown is not None:
-            raise inactive("takendown")
+        # The PDS has just said that the account is active; what counts beside that is our own takedown.
+        check(None, standing.takedown)
         pds_session = self._pds_sessions.add(tx, standing.actor, proven.pds, proven.signed_in.tokens)
         welcome = Welcome(proven.did, proven.handle, standing.actor, pds_session)
         return welcome, begin(tx, welcome)
@@ -208,18 +211,3 @@ def parse_identifier(text: str) -> str:
 def has_app_password_shape(password: str) -> bool:
     """Four groups of four: what PDSs give out as app passwords."""
     return _APP_PASSWORD.fullmatch(password) is not None
-
-
-def inactive(status: str | None) -> Refused:
-    """The refusal of an account that is not active."""
-    match status:
-        case "takendown":
-            return Refused("This account has been taken down", name="AccountTakedown")
-        case "suspended":
-            return Refused("This account is suspended", name="AccountSuspended")
-        case "deactivated":
-            return Refused("This account is deactivated at its server", name="AccountDeactivated")
-        case "deleted":
-            return Refused("This account has been deleted", name="AccountDeleted")
-        case _:
-            return Refused("This account is not active at its server", name="AccountInactive")

@@ -79,9 +79,14 @@ class TokenPairs:
         return token.header["alg"] == "HS256" and hmac.compare_digest(expected, token.signature)
 
     def read(self, token: Token, kind: Kind) -> Claims:
-        """The claims of a token that is ours. Raises Refused, BadJwtType, for what isn't ours or of this type;
-        BadInput, ExpiredToken, for one past its end: both as a PDS answers."""
+        """The claims of a token of ours. Raises BadInput, ExpiredToken, for one past its end, BadInput,
+        InvalidToken, for a refresh token that is none, Refused, BadJwtType, for anything else."""
         if not self.is_ours(token) or token.type != kind or token.payload.get("aud") != self._us:
+            if kind == "refresh+jwt":
+                raise BadInput("Token could not be verified", name="InvalidToken")
+            if token.type == kind and token.payload.get("aud") == self._us:
+                # Perhaps one of ours from before our key was lost: this answer makes the client sign in anew.
+                raise BadInput("Token has expired", name="ExpiredToken")
             raise jwt.bad("this kind of token is not taken here", "BadJwtType")
         end_s = jwt.seconds(token.payload, "exp")
         if end_s is None or end_s * 1_000_000 <= self._clock.now_us():

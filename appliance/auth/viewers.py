@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from appliance.auth import jwt
 from appliance.auth.service_tokens import ServiceTokens
-from appliance.auth.sign_in import inactive
+from appliance.auth.standing import check
 from appliance.auth.token_pairs import TokenPairs
 from appliance.auth.xrpc_sessions import XrpcSessions
 from appliance.clock import Clock
@@ -20,12 +20,15 @@ from appliance.store.sessions import Session, Standing
 # So long a takedown or an admission may take to show; a look-up a request would cost more than the rest.
 STANDING_S = 5.0
 _STANDINGS_MAX = 10_000
-_OUT = frozenset({"takendown", "suspended", "deactivated", "deleted"})
 
 
 class Viewer(Struct, frozen=True):
-    """Who asks, proven. ``actor`` is None for an account that was never seen here; such a one and one that
-    is no ``member`` read what is public, and nothing is kept for them. ``session`` is set for our own tokens."""
+    """Who asks, proven.
+
+    ``actor`` is None for an account that was never seen here. Such a one, and one that is no
+    ``member``, reads what is public, and nothing is kept for it. ``session`` is set where the proof
+    was a token of ours.
+    """
 
     did: str
     actor: int | None
@@ -64,7 +67,7 @@ class Viewers:
         if authorization is None:
             return None
         token = jwt.parse(jwt.bearer(authorization))
-        if token.header["alg"] == "HS256":
+        if self._pairs.is_ours(token) or token.type in ("at+jwt", "refresh+jwt"):
             session = await self._xrpc_sessions.find(self._pairs.read(token, "at+jwt"))
             standing = await self._standing(session.did)
             member = standing is not None and standing.member
@@ -73,10 +76,7 @@ class Viewers:
         standing = await self._standing(did)
         if standing is None:
             return Viewer(did, None, member=False, via="service")
-        if standing.takedown is not None:
-            raise inactive("takendown")
-        if standing.status in _OUT:
-            raise inactive(standing.status)
+        check(standing.status, standing.takedown)
         return Viewer(did, standing.actor, standing.member, "service")
 
     def forget(self, did: str) -> None:

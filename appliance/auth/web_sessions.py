@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from appliance.auth.pds_sessions import PdsSessions
 from appliance.auth.sign_in import Credentials, SigningIn, Welcome
+from appliance.auth.standing import OUT
 from appliance.auth.token_pairs import hash_of
 from appliance.clock import Clock
 from appliance.errors import Refused
@@ -86,7 +87,12 @@ class WebSessions:
         token = hash_of(cookie)
         session = await self._database.read(lambda r: sessions.find_by_token(r, "web", token))
         now_us = self._clock.now_us()
-        if session is None or session.expires_us <= now_us or session.takedown is not None:
+        if (
+            session is None
+            or session.expires_us <= now_us
+            or session.takedown is not None
+            or session.status in OUT
+        ):
             return None
         if session.token != token and now_us - session.rotated_us > FORMER_COOKIE_US:
             return None

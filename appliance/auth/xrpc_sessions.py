@@ -7,7 +7,8 @@ from msgspec import Struct
 from appliance import telemetry
 from appliance.auth import jwt
 from appliance.auth.pds_sessions import PdsSessions
-from appliance.auth.sign_in import Credentials, SigningIn, Welcome, inactive
+from appliance.auth.sign_in import Credentials, SigningIn, Welcome
+from appliance.auth.standing import check
 from appliance.auth.token_pairs import GRACE_S, REFRESH_S, Claims, Pair, TokenPairs, hash_of
 from appliance.clock import Clock
 from appliance.errors import BadInput, Refused
@@ -80,12 +81,10 @@ class XrpcSessions:
             log.warning("refresh_token_reused", did=claims.did)
         if session is None or session.dead is not None:
             raise _over()
-        _check_active(session)
+        check(session.status, session.takedown)
         if self._clock.now_us() - session.pds_refreshed_us > PDS_RENEW_US:
             self._pds_sessions.renew_behind(session.pds_session)
-        pair = self._pairs.pair(
-            session.did, session.id, self._pairs.successor(claims.id), session.rotated_us
-        )
+        pair = self._pairs.pair(session.did, session.id, self._pairs.successor(claims.id), session.rotated_us)
         return Begun(session.did, session.handle, pair)
 
     async def delete(self, authorization: str | None) -> None:
@@ -100,7 +99,7 @@ class XrpcSessions:
         session = await self._database.read(lambda r: sessions.find(r, claims.session))
         if session is None or session.did != claims.did or session.kind != "xrpc" or session.dead is not None:
             raise _over()
-        _check_active(session)
+        check(session.status, session.takedown)
         return session
 
     def _refresh_claims(self, authorization: str | None) -> Claims:
@@ -129,11 +128,6 @@ class XrpcSessions:
             expires_us=now_us + REFRESH_S * 1_000_000,
         )
         return sessions.find(tx, session.id)
-
-
-def _check_active(session: Session) -> None:
-    if session.takedown is not None:
-        raise inactive("takendown")
 
 
 def _over() -> BadInput:

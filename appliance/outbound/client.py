@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
@@ -157,7 +157,7 @@ class Outbound:
         *,
         limits: Limits,
         json: object = None,
-        content: bytes | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
         params: Params | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
@@ -178,7 +178,7 @@ class Outbound:
         limits: Limits,
         params: Params | None = None,
         headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
     ) -> Answer:
         """Any method; the whole answer. Raises as ``get`` does."""
         async with self._exchange(method, url, limits, params, headers, content, limits.total_s) as streamed:
@@ -261,7 +261,7 @@ class Outbound:
         limits: Limits,
         params: Params | None,
         headers: Mapping[str, str] | None,
-        content: bytes | None,
+        content: bytes | AsyncIterable[bytes] | None,
         total_s: float,
     ) -> AsyncIterator[Streamed]:
         target = self.policy.target(url, limits.ports, params)
@@ -327,7 +327,7 @@ class Outbound:
 
     @contextlib.asynccontextmanager
     async def _response(
-        self, method: str, target: Target, limits: Limits, headers: Mapping[str, str], content: bytes | None
+        self, method: str, target: Target, limits: Limits, headers: Mapping[str, str], content: bytes | AsyncIterable[bytes] | None
     ) -> AsyncIterator[httpx.Response]:
         transport = self._transports[limits.interactive]
         request = httpx.Request(

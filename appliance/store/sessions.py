@@ -98,7 +98,8 @@ def add(
 ) -> int:
     """A new session of ours; its number."""
     return tx.insert(
-        "INSERT INTO session (kind, token, rotated_us, actor, pds_session, about, created_us, seen_us, expires_us)"
+        "INSERT INTO session"
+        " (kind, token, rotated_us, actor, pds_session, about, created_us, seen_us, expires_us)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (kind, token, now_us, actor, pds_session, about, now_us, now_us, expires_us),
     )
