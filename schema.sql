@@ -20,7 +20,8 @@ CREATE TABLE actor (
   signing_key TEXT,                -- did:key of #atproto
   resolved_us INTEGER,             -- when document and handle were last fetched; NULL: due
   status TEXT,                     -- NULL while active, else the protocol's word
-  status_seq INTEGER NOT NULL DEFAULT 0,  -- upstream seq of the last account event taken
+  status_upstream TEXT,            -- who numbered the last account event taken
+  status_seq INTEGER NOT NULL DEFAULT 0,  -- its number there; numbers of two upstreams don't compare
   takedown TEXT,                   -- reference of our own takedown; NULL: none
   rev TEXT,                        -- newest rev applied here (Atproto-Repo-Rev)
   indexed_ms INTEGER               -- first sight
@@ -48,6 +49,27 @@ CREATE TABLE collection (
   id INTEGER PRIMARY KEY,
   nsid TEXT NOT NULL UNIQUE
 ) STRICT;
+INSERT INTO collection (id, nsid) VALUES  -- the constants of store/collections.py
+  (1, 'app.bsky.feed.post'),
+  (2, 'app.bsky.feed.repost'),
+  (3, 'app.bsky.feed.like'),
+  (4, 'app.bsky.graph.follow'),
+  (5, 'app.bsky.actor.profile'),
+  (6, 'app.bsky.graph.block'),
+  (7, 'app.bsky.feed.threadgate'),
+  (8, 'app.bsky.feed.postgate'),
+  (9, 'app.bsky.graph.list'),
+  (10, 'app.bsky.graph.listitem'),
+  (11, 'app.bsky.graph.listblock'),
+  (12, 'app.bsky.feed.generator'),
+  (13, 'app.bsky.graph.starterpack'),
+  (14, 'app.bsky.labeler.service'),
+  (15, 'app.bsky.notification.declaration'),
+  (16, 'chat.bsky.actor.declaration'),
+  (17, 'com.germnetwork.declaration'),
+  (18, 'app.bsky.graph.verification'),
+  (19, 'app.bsky.actor.status'),
+  (20, 'app.bsky.actor.contentVisibilityDeclaration');
 
 -- owner: ingest · index · newest-wins, deleted-stays-deleted, replay-is-harmless.
 -- One row a record key for ever: living, tombstone, or merely mentioned by another record.
@@ -73,9 +95,9 @@ CREATE TABLE record (
 ) STRICT;
 -- What a profile card is made of: one short range for each actor.
 CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey = 'self' AND state = 1;
-CREATE INDEX record_of_scan ON record (actor, collection, scan) WHERE scan IS NOT NULL;
 
--- owner: ingest · index · what timelines and author feeds list: each living post and repost.
+-- owner: ingest · index · what timelines and author feeds list: each living post, and each living
+-- repost unless its subject is known to be deleted.
 -- subject = id for a post, the reposted post's record id for a repost.
 -- flags: 1 repost, 2 reply, 4 images or gallery, 8 video, 16 quote
 CREATE TABLE item (
@@ -89,6 +111,7 @@ CREATE TABLE item (
 ) STRICT;
 CREATE INDEX item_of_actor ON item (actor, sort_ms, tie, id, flags, subject);
 CREATE INDEX item_by_arrival ON item (arrival);
+CREATE INDEX item_of_subject ON item (subject) WHERE flags & 1;
 
 -- owner: ingest · index · how a living post hangs together with others (record ids).
 CREATE TABLE post (
@@ -107,7 +130,8 @@ CREATE INDEX post_by_quote ON post (quote, sort_ms, tie) WHERE quote IS NOT NULL
 
 -- owner: ingest · index · every living record that points from an actor at one thing.
 -- kind: 1 like, 2 repost (subject: record) · 3 follow, 4 block (subject: actor)
---       5 list block, 6 list mute-able list item … later kinds have their number here.
+--       5 list block (subject: the list's record)
+--       6 list item (actor: the list's record id, subject: actor); later kinds get their number here
 -- Of several records for one pair the first to arrive counts; the others wait (waiting = 1).
 CREATE TABLE link (
   id INTEGER PRIMARY KEY REFERENCES record (id),
@@ -171,10 +195,11 @@ CREATE TABLE bookmark (
   created_us INTEGER NOT NULL,
   PRIMARY KEY (viewer, post)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX bookmark_of_post ON bookmark (post);
 
 -- owner: auth · private, secret · a sign-in at a member's PDS; its tokens sealed (secrets-stay-in).
 CREATE TABLE pds_session (
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   actor INTEGER NOT NULL REFERENCES actor (id),
   pds TEXT NOT NULL,
   sealed BLOB NOT NULL,            -- access and refresh token, AES-GCM under a key outside the database
@@ -185,20 +210,24 @@ CREATE TABLE pds_session (
 CREATE INDEX pds_session_of_actor ON pds_session (actor);
 
 -- owner: auth · private · our own sessions: a browser's cookie or an XRPC client's token pair.
+-- An id is never used again: access tokens name it.
 CREATE TABLE session (
-  id BLOB PRIMARY KEY,             -- SHA-256 of the cookie or of the current refresh token's id
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   kind TEXT NOT NULL CHECK (kind IN ('web', 'xrpc')),
+  token BLOB NOT NULL UNIQUE,      -- SHA-256 of the cookie or of the current refresh token's id
+  previous BLOB,                   -- the one before the last rotation, good for a short while
+  rotated_us INTEGER NOT NULL,
   actor INTEGER NOT NULL REFERENCES actor (id),
   pds_session INTEGER NOT NULL REFERENCES pds_session (id) ON DELETE CASCADE,
-  previous BLOB,                   -- the id before the last rotation, good for a short while
-  rotated_us INTEGER,
-  csrf TEXT,
+  about TEXT NOT NULL DEFAULT '',  -- which program, in its own words, for the list of sessions
   created_us INTEGER NOT NULL,
   seen_us INTEGER NOT NULL,
   expires_us INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX session_by_previous ON session (previous) WHERE previous IS NOT NULL;
 CREATE INDEX session_of_pds_session ON session (pds_session);
+CREATE INDEX session_of_actor ON session (actor);
+CREATE INDEX session_by_end ON session (expires_us);
 
 -- ---------------------------------------------------------------- how far, and what is open
 
@@ -248,8 +277,9 @@ CREATE TABLE repo (
   attempts INTEGER NOT NULL DEFAULT 0,
   next_at_us INTEGER NOT NULL DEFAULT 0,
   epoch INTEGER NOT NULL DEFAULT 0,
-  base_rev TEXT NOT NULL DEFAULT '',  -- the floor: every key without a row is older than (epoch, base_rev, ∞)
+  base_rev TEXT NOT NULL DEFAULT '',  -- the rev at which the last complete scan began
   seen_rev TEXT NOT NULL DEFAULT '',
+  doubt TEXT NOT NULL DEFAULT '',  -- met while not LIVE: the snapshot under way can't certify
   data_cid TEXT,                   -- tree root after seen_rev, where the wire tells it
   cover_us INTEGER,                -- the stream is kept without a break since this upstream time
   cert_rev TEXT,
@@ -260,6 +290,27 @@ CREATE TABLE repo (
 ) STRICT;
 CREATE INDEX repo_due ON repo (next_at_us, priority) WHERE state IN ('QUEUED', 'WAIT', 'SUSPECT');
 CREATE INDEX repo_unwanted ON repo (unwanted_us) WHERE unwanted_us IS NOT NULL;
+
+-- Who is tracked has a name that no other set of tracked accounts ever had (ingest/tracked.py).
+CREATE TRIGGER repo_tracked AFTER INSERT ON repo BEGIN
+  INSERT OR REPLACE INTO meta (name, value) VALUES ('tracked', hex(randomblob(12)));
+END;
+CREATE TRIGGER repo_untracked AFTER DELETE ON repo BEGIN
+  INSERT OR REPLACE INTO meta (name, value) VALUES ('tracked', hex(randomblob(12)));
+END;
+CREATE TRIGGER repo_epoch AFTER UPDATE OF epoch ON repo WHEN OLD.epoch <> NEW.epoch BEGIN
+  INSERT OR REPLACE INTO meta (name, value) VALUES ('tracked', hex(randomblob(12)));
+END;
+
+-- owner: backfill · state · what a complete scan proved of one collection: a key without a row is
+-- older than (epoch, rev, ∞).
+CREATE TABLE floor (
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  collection INTEGER NOT NULL REFERENCES collection (id),
+  epoch INTEGER NOT NULL,
+  rev TEXT NOT NULL,
+  PRIMARY KEY (actor, collection)
+) STRICT, WITHOUT ROWID;
 
 -- owner: backfill · state · a running snapshot; moves on in the transaction of each page.
 CREATE TABLE scan (
@@ -273,6 +324,7 @@ CREATE TABLE scan (
   cursor TEXT,
   pages INTEGER NOT NULL DEFAULT 0,
   rows INTEGER NOT NULL DEFAULT 0,
+  partial INTEGER NOT NULL DEFAULT 0,  -- 1: some collection was not read to its end
   started_us INTEGER NOT NULL
 ) STRICT;
 

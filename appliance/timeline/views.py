@@ -34,13 +34,15 @@ THREAD_HEIGHT_DEFAULT = 80
 class Answer(msgspec.Struct, frozen=True):
     """JSON, and what goes into headers: the viewer's revision here, the labelers that counted.
 
-    ``error`` is set instead of a body where even a refusal carries those headers.
+    ``error`` is set instead of a body where even a refusal carries those headers. ``newer`` is the
+    cursor above the first row of a home timeline, '' where that is not known or nothing is there.
     """
 
     body: bytes
     rev: str | None = None
     labelers: str = ""
     error: BadInput | None = None
+    newer: str = ""
 
     def parsed(self) -> Any:
         """The JSON as values, for pages. Raises the error if there is one."""
@@ -58,12 +60,23 @@ class Views:
 
     async def timeline(self, asker: Asker, *, cursor: str | None = None, limit: int = 50) -> Answer:
         """getTimeline."""
+        return await self._home(asker, lambda state: feeds.timeline(state, cursor, limit))
+
+    async def newer_timeline(self, asker: Asker, *, after: str, limit: int = 50) -> Answer:
+        """The page of the home timeline just above a cursor; its own ``cursor`` leads down again."""
+        return await self._home(asker, lambda state: feeds.newer_timeline(state, after, limit))
+
+    async def _home(self, asker: Asker, read: Callable[[State], feeds.FeedPage]) -> Answer:
+        newer = ""
 
         def members(state: State) -> bytes:
-            page = feeds.timeline(state, cursor, limit)
+            nonlocal newer
+            page = read(state)
+            newer = page.newer
             return _paged(b'"feed":' + joined(page.views), page.cursor)
 
-        return await self._answer(asker, members, with_rev=True)
+        answer = await self._answer(asker, members, with_rev=True)
+        return msgspec.structs.replace(answer, newer=newer)
 
     async def author_feed(
         self,

@@ -1,0 +1,137 @@
+"""The index rows that follow from a record: made when it begins to live, taken back when it ends.
+
+Each function says what one record means; counters change here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from appliance.errors import BadInput
+from appliance.ingest import gates
+from appliance.ingest.content import Content, LinkContent, PostContent
+from appliance.protocol.syntax import normalise_did
+from appliance.store import actors, collections, counts, links, posts, records, repos
+from appliance.store.database import Transaction
+
+_KINDS: Final = {
+    collections.LIKE: links.LIKE,
+    collections.REPOST: links.REPOST,
+    collections.FOLLOW: links.FOLLOW,
+    collections.BLOCK: links.BLOCK,
+    collections.LIST_BLOCK: links.LIST_BLOCK,
+    collections.LIST_ITEM: links.LIST_ITEM,
+}
+# What feeds list gets a number of arrival.
+LISTED: Final = frozenset({collections.POST, collections.REPOST})
+
+
+def appear(
+    tx: Transaction,
+    record: int,
+    did: str,
+    actor: int,
+    collection: int,
+    content: Content,
+    order: records.Order,
+    *,
+    all_known: bool,
+    now_us: int,
+    cover_us: int | None,
+) -> int | None:
+    """The record lives from now on. The actor whom that made tracked, if any."""
+    if isinstance(content, PostContent):
+        _post_appears(tx, record, did, actor, content, order, all_known)
+    elif isinstance(content, LinkContent):
+        return _link_appears(tx, record, actor, collection, content, order, now_us, cover_us)
+    return None
+
+
+def vanish(tx: Transaction, record: int, collection: int, now_us: int) -> None:
+    """The record lives no more."""
+    if collection == collections.POST:
+        posts.remove(tx, record)
+        return
+    if collection not in _KINDS:
+        return
+    removed = links.remove(tx, record)
+    if removed is None:
+        return
+    if removed.kind == links.REPOST:
+        posts.remove_repost(tx, record)
+    if not removed.pair_ended:
+        return
+    if removed.kind == links.LIKE:
+        counts.add_likes(tx, removed.subject, -1)
+    elif removed.kind == links.REPOST:
+        counts.add_reposts(tx, removed.subject, -1)
+    elif removed.kind == links.FOLLOW:
+        counts.add_follow(tx, removed.actor, removed.subject, -1)
+        repos.unfollowed(tx, removed.actor, removed.subject, now_us)
+
+
+def _post_appears(
+    tx: Transaction,
+    record: int,
+    did: str,
+    actor: int,
+    content: PostContent,
+    order: records.Order,
+    all_known: bool,
+) -> None:
+    flags = content.flags
+    root = parent = quote = None
+    if content.parent is not None and content.root is not None:
+        parent = records.mention(tx, content.parent)
+        root = parent if content.root == content.parent else records.mention(tx, content.root)
+        if root is not None and gates.breaks_thread_gate(tx, did, actor, root, all_known=all_known):
+            flags |= posts.BREAKS_THREAD_GATE
+    if content.quote is not None:
+        quote = records.mention(tx, content.quote)
+        if quote is not None and gates.breaks_post_gate(tx, actor, quote):
+            flags |= posts.BREAKS_POST_GATE
+    assert order.arrival is not None
+    posts.add(
+        tx, record, actor, order.sort_ms, order.tie, order.arrival, flags, posts.Ties(root, parent, quote)
+    )
+
+
+def _link_appears(
+    tx: Transaction,
+    record: int,
+    actor: int,
+    collection: int,
+    content: LinkContent,
+    order: records.Order,
+    now_us: int,
+    cover_us: int | None,
+) -> int | None:
+    kind = _KINDS[collection]
+    source: int | None = actor
+    subject: int | None
+    if kind in (links.FOLLOW, links.BLOCK, links.LIST_ITEM):
+        try:
+            subject = actors.ensure(tx, normalise_did(content.subject))
+        except BadInput:
+            subject = None
+        if kind == links.LIST_ITEM:
+            source = records.mention(tx, content.list)
+    else:
+        subject = records.mention(tx, content.subject)
+    if subject is None or source is None:
+        return None
+    first = links.add(tx, record, kind, source, subject, order.sort_ms, order.tie)
+    if kind == links.REPOST:
+        assert order.arrival is not None
+        posts.add_repost(tx, record, actor, subject, order.sort_ms, order.tie, order.arrival)
+    if not first:
+        return None
+    if kind == links.LIKE:
+        counts.add_likes(tx, subject, 1)
+    elif kind == links.REPOST:
+        counts.add_reposts(tx, subject, 1)
+    elif kind == links.FOLLOW:
+        counts.add_follow(tx, actor, subject, 1)
+        if repos.followed(tx, actor, subject, now_us, cover_us):
+            return subject
+    return None

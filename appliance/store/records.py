@@ -1,0 +1,243 @@
+"""Rows of records: one a key for ever, living, deleted, or only mentioned by others.
+
+A version is (epoch, rev, n); versions of one key are ordered and never compared with another key's.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from appliance.errors import BadInput
+from appliance.protocol.syntax import normalise_did, parse_at_uri
+from appliance.store import actors
+from appliance.store.collections import NSIDS, NUMBERS
+from appliance.store.database import Reader, Row, Transaction
+
+MENTIONED: Final = 0
+LIVING: Final = 1
+DELETED: Final = 2
+INVALID: Final = 3
+
+# The n of rows that a snapshot showed: later than any operation of a commit at the same rev.
+SNAPSHOT: Final = 2_147_483_647
+
+Version = tuple[int, str, int]
+
+
+class Order(NamedTuple):
+    """Where a record stands in every list; assigned when its key first lives, then kept."""
+
+    sort_ms: int
+    tie: int
+    arrival: int | None
+
+
+class Found(NamedTuple):
+    """A record as others see it. ``cid`` and ``body`` are None unless it lives."""
+
+    id: int
+    actor: int
+    state: int
+    version: Version | None
+    cid: str | None
+    body: bytes | None
+
+
+# One row comes back in any case: the floor counts where the key has no version.
+_AT = """
+SELECT k.id, k.state, k.epoch, k.rev, k.n, k.cid, k.sort_ms, k.tie, k.arrival, k.scan, f.epoch, f.rev
+FROM (SELECT 1)
+LEFT JOIN record k ON k.actor = ?1 AND k.collection = ?2 AND k.rkey = ?3
+LEFT JOIN floor f ON f.actor = ?1 AND f.collection = ?2
+"""
+
+
+def at(tx: Transaction, actor: int, collection: int, rkey: str) -> Row:
+    """(id, state, epoch, rev, n, cid, sort_ms, tie, arrival, scan, floor epoch, floor rev) of a key.
+
+    The first ten are None where the key has no row, the last two where its collection has no floor.
+    """
+    row = tx.one(_AT, (actor, collection, rkey))
+    assert row is not None
+    return row
+
+
+def insert(
+    tx: Transaction,
+    actor: int,
+    collection: int,
+    rkey: str,
+    state: int,
+    version: Version,
+    cid: str | None,
+    body: bytes | None,
+    order: tuple[int | None, int | None, int | None],
+    indexed_us: int,
+    scan: int | None,
+) -> int:
+    """A key's first row."""
+    return tx.insert(
+        "INSERT INTO record (actor, collection, rkey, state, epoch, rev, n, cid, body, sort_ms, tie, arrival,"
+        " indexed_us, scan) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (actor, collection, rkey, state, *version, cid, body, *order, indexed_us, scan),
+    )
+
+
+def update(
+    tx: Transaction,
+    record: int,
+    state: int,
+    version: Version,
+    cid: str | None,
+    body: bytes | None,
+    order: tuple[int | None, int | None, int | None],
+    indexed_us: int,
+    scan: int | None,
+) -> None:
+    """Another version of a key."""
+    tx.run(
+        "UPDATE record SET state = ?, epoch = ?, rev = ?, n = ?, cid = ?, body = ?, sort_ms = ?, tie = ?,"
+        " arrival = ?, indexed_us = ?, scan = ? WHERE id = ?",
+        (state, *version, cid, body, *order, indexed_us, scan, record),
+    )
+
+
+def confirm(tx: Transaction, record: int, version: Version, scan: int | None) -> None:
+    """The same value at another version."""
+    tx.run(
+        "UPDATE record SET epoch = ?, rev = ?, n = ?, scan = ? WHERE id = ?",
+        (*version, scan, record),
+    )
+
+
+def next_arrival(tx: Transaction) -> int:
+    """A number above all that were ever given."""
+    rows = tx.all("UPDATE meta SET value = value + 1 WHERE name = 'arrival' RETURNING CAST(value AS INTEGER)")
+    if rows:
+        number: int = rows[0][0]
+        return number
+    tx.run("INSERT INTO meta (name, value) VALUES ('arrival', '1')")
+    return 1
+
+
+def mention(tx: Transaction, uri: str) -> int | None:
+    """The id of a record that another one points at, whether or not we ever saw it.
+
+    None for what isn't kept here: an address without DID, or of an unknown type.
+    """
+    try:
+        at_uri = parse_at_uri(uri)
+        collection = NUMBERS.get(at_uri.collection)
+        if collection is None or not at_uri.rkey:
+            return None
+        did = normalise_did(at_uri.authority)
+    except BadInput:
+        return None
+    actor = actors.ensure(tx, did)
+    found: int | None = tx.value(
+        "SELECT id FROM record WHERE actor = ? AND collection = ? AND rkey = ?",
+        (actor, collection, at_uri.rkey),
+    )
+    if found is not None:
+        return found
+    return tx.insert(
+        "INSERT INTO record (actor, collection, rkey, state) VALUES (?, ?, ?, 0)",
+        (actor, collection, at_uri.rkey),
+    )
+
+
+def find(reader: Reader, uri: str) -> Found | None:
+    """The record at this address, in any state; None where there is no row, or it is no address."""
+    try:
+        at_uri = parse_at_uri(uri)
+    except BadInput:
+        return None
+    row = reader.one(
+        "SELECT r.id, r.actor, r.state, r.epoch, r.rev, r.n, r.cid, r.body FROM record r"
+        " JOIN actor a ON a.id = r.actor WHERE a.did = ? AND r.collection = ? AND r.rkey = ?",
+        (at_uri.authority, NUMBERS.get(at_uri.collection), at_uri.rkey),
+    )
+    if row is None:
+        return None
+    record, actor, state, epoch, rev, n, cid, body = row
+    return Found(record, actor, state, None if epoch is None else (epoch, rev, n), cid, body)
+
+
+def uri(reader: Reader, record: int) -> str:
+    """The address of a record that has a row."""
+    row = reader.one(
+        "SELECT a.did, r.collection, r.rkey FROM record r JOIN actor a ON a.id = r.actor WHERE r.id = ?",
+        (record,),
+    )
+    assert row is not None
+    return f"at://{row[0]}/{NSIDS[row[1]]}/{row[2]}"
+
+
+def is_held(reader: Reader, actor: int, collection: int, rkey: str) -> bool:
+    """Do we have a version of this record, not just its name?"""
+    return (
+        reader.value(
+            "SELECT 1 FROM record WHERE actor = ? AND collection = ? AND rkey = ? AND state <> 0",
+            (actor, collection, rkey),
+        )
+        is not None
+    )
+
+
+def state_of(reader: Reader, record: int) -> int:
+    """MENTIONED, LIVING, DELETED or INVALID."""
+    found: int = reader.value("SELECT state FROM record WHERE id = ?", (record,))
+    return found
+
+
+def body_at(reader: Reader, actor: int, collection: int, rkey: str) -> bytes | None:
+    """The body of a living record."""
+    found: bytes | None = reader.value(
+        "SELECT body FROM record WHERE actor = ? AND collection = ? AND rkey = ? AND state = 1",
+        (actor, collection, rkey),
+    )
+    return found
+
+
+def unseen(
+    tx: Transaction, actor: int, collection: int, version: Version, scan: int
+) -> list[tuple[int, int]]:
+    """(id, state) of what a finished scan did not show, though nothing newer is known of it.
+
+    Rows that a later scan saw at the same version stay.
+    """
+    rows: list[tuple[int, int]] = tx.all(
+        "SELECT id, state FROM record WHERE actor = ?1 AND collection = ?2"
+        " AND (epoch IS NULL OR (epoch, rev, n) <= (?3, ?4, ?5)) AND coalesce(scan, 0) < ?6",
+        (actor, collection, *version, scan),
+    )
+    return rows
+
+
+def bury(tx: Transaction, record: int, version: Version, indexed_us: int) -> None:
+    """Make a tombstone of it; its place in the order stays for the day it lives again."""
+    tx.run(
+        "UPDATE record SET state = 2, epoch = ?, rev = ?, n = ?, cid = NULL, body = NULL, indexed_us"
+        " = ? WHERE id = ?",
+        (*version, indexed_us, record),
+    )
+
+
+def digest(reader: Reader, actor: int, collections: list[int]) -> tuple[bytes, int]:
+    """SHA-256 over the sorted lines ``collection/rkey cid`` of what lives, and how many there are.
+
+    Records that aren't valid for their lexicon count: the repository has them.
+    """
+    lines = []
+    for collection in collections:
+        prefix = NSIDS[collection]
+        lines += [
+            f"{prefix}/{rkey} {cid}\n".encode()
+            for rkey, cid in reader.all(
+                "SELECT rkey, cid FROM record WHERE actor = ? AND collection = ? AND state IN (1, 3)",
+                (actor, collection),
+            )
+        ]
+    lines.sort()
+    return sha256(b"".join(lines)).digest(), len(lines)

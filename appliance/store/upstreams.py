@@ -1,0 +1,39 @@
+"""How far each upstream was read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from appliance.store.database import Reader, Transaction
+
+
+class Position(NamedTuple):
+    """Where to go on. ``seq`` counts on this upstream only; ``time_us`` is its clock."""
+
+    seq: int | None
+    time_us: int | None
+    events: int
+
+
+def find(reader: Reader, name: str) -> Position | None:
+    """The stored position; None before the first event."""
+    row = reader.one("SELECT seq, time_us, events FROM upstream WHERE name = ?", (name,))
+    return None if row is None else Position(*row)
+
+
+def save(
+    tx: Transaction, name: str, wire: str, seq: int | None, time_us: int | None, events: int, now_us: int
+) -> None:
+    """Everything up to here is in; belongs in the transaction of the rows."""
+    tx.run(
+        "INSERT INTO upstream (name, wire, seq, time_us, events, updated_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+        " ON CONFLICT (name) DO UPDATE SET wire = ?2, seq = ?3, time_us = coalesce(?4, time_us),"
+        " events = events + ?5, updated_us = ?6",
+        (name, wire, seq, time_us, events, now_us),
+    )
+
+
+def newest_time_us(reader: Reader) -> int | None:
+    """The upstream time that the writer has reached; None before the first event."""
+    found: int | None = reader.value("SELECT max(time_us) FROM upstream")
+    return found
