@@ -68,7 +68,8 @@ def bodies(reader: Reader, ids: Collection[int]) -> dict[int, Body]:
     found: dict[int, Body] = {}
     for marks, part in batches(ids):
         rows = reader.all(
-            f"SELECT id, body, sort_ms, indexed_us / 1000 FROM record WHERE id IN ({marks}) AND body IS NOT NULL",
+            "SELECT id, body, sort_ms, indexed_us / 1000 FROM record"
+            f" WHERE id IN ({marks}) AND body IS NOT NULL",
             part,
         )
         found.update((row[0], Body(*row[1:])) for row in rows)

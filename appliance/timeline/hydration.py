@@ -51,6 +51,7 @@ class State:
         self.bookmarked: set[int] = set()
         self.labels: dict[str, list[LabelRow]] = {}
         self.hidden: set[str] = set()
+        self._labels_of: set[str] = set()
 
     def _labelers_that_count(self, asker: Asker) -> tuple[Labeler, ...]:
         if asker.labelers is None:
@@ -225,6 +226,8 @@ class State:
         for card in self.cards.values():
             uris.add(card.did)
             uris.add(card.labels_uri)
+        uris -= self._labels_of
+        self._labels_of |= uris
         now = instant(self.shared.clock.now_us() // 1000)
         redacting = {each.did for each in self.labelers if each.redact}
         seen: set[tuple[str, str, str]] = set()
