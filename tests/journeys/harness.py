@@ -239,7 +239,7 @@ async def told_in(path: Path, process: asyncio.subprocess.Process, within_s: flo
 
 
 async def comes_true(check: Callable[[], Awaitable[str]], *, within_s: float) -> float:
-    """Wait until ``check`` finds nothing wrong any more; the seconds it took. Fails with what it last said."""
+    """Wait until ``check`` finds nothing wrong; the seconds it took. Fails with what it last said."""
     began = time.monotonic()
     wrong = "never checked"
     while time.monotonic() - began < within_s:
