@@ -327,7 +327,12 @@ class Outbound:
 
     @contextlib.asynccontextmanager
     async def _response(
-        self, method: str, target: Target, limits: Limits, headers: Mapping[str, str], content: bytes | AsyncIterable[bytes] | None
+        self,
+        method: str,
+        target: Target,
+        limits: Limits,
+        headers: Mapping[str, str],
+        content: bytes | AsyncIterable[bytes] | None,
     ) -> AsyncIterator[httpx.Response]:
         transport = self._transports[limits.interactive]
         request = httpx.Request(
