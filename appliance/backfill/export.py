@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from appliance.errors import BadInput
 from appliance.protocol import car, cbor, commits, mst
@@ -42,7 +42,9 @@ class Export:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY_MAX, dir=folder)  # noqa: SIM115 - closed by close()
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by close()
+            IN_MEMORY_MAX, dir=str(folder)
+        )
         self._reader = car.Reader()
         self._places: dict[bytes, int] = {}
         self._end = 0
@@ -100,12 +102,13 @@ class Export:
                 found.append(Entry(collection, rkey, cid))
         return found
 
-    def records(self, entries: list[Entry]) -> Iterator[tuple[Entry, str, bytes]]:
+    def records(self, entries: list[Entry]) -> list[tuple[Entry, str, bytes]]:
         """Each with the text of its CID and its record as JSON.
 
         One that can't be JSON becomes an empty object, which no lexicon allows: the repository has it,
         so it counts, and nobody sees it.
         """
+        rows = []
         for entry in entries:
             block = self.block(entry.cid)
             assert block is not None  # entries() saw it
@@ -113,7 +116,8 @@ class Export:
                 body = cbor.to_json(block)
             except BadInput:
                 body = b"{}"
-            yield entry, cids.to_text(entry.cid), body
+            rows.append((entry, cids.to_text(entry.cid), body))
+        return rows
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -77,9 +78,7 @@ async def read(pds: Pds, did: str, part: Part, window_us: int | None) -> Read:
     return Read(page.rows, following, cut=False)
 
 
-async def _other_way_round(
-    pds: Pds, did: str, part: Part, page: Page, reverse: bool
-) -> tuple[Page, bool]:
+async def _other_way_round(pds: Pds, did: str, part: Part, page: Page, reverse: bool) -> tuple[Page, bool]:
     """The host's first page is the oldest: ask for the other end, and remember if that helps."""
     other = await pds.list_records(did, part.collection, None, reverse=not reverse)
     if _upward(other.rows):
@@ -100,7 +99,7 @@ def _direction(part: Part, rows: Sequence[Listed]) -> bool | None:
     upward = part.upward
     if upward is None and len(keys) > 1:
         upward = keys[0] < keys[1]
-    for before, after in zip(keys, keys[1:], strict=False):
+    for before, after in pairwise(keys):
         if before == after or (before < after) is not upward:
             raise Disordered("the PDS does not list by record key")
     return upward
@@ -119,5 +118,3 @@ def _before(row: Listed, window_us: int) -> bool:
 
 class _Dated(msgspec.Struct):
     createdAt: str = ""  # noqa: N815 - the record's own spelling
-
-

@@ -61,6 +61,7 @@ async def _proved(
         commit = await asyncio.to_thread(found.commit, due.did, _key(identity))
     except NotSigned:
         # The key may have been rotated since the document was fetched: ask once, then judge.
+        tools.identities.forget(due.did)
         fresh = await tools.identities.refresh(due.did)
         commit = await asyncio.to_thread(found.commit, due.did, _key(fresh))
     if commit.rev < listed.base_rev:
@@ -92,7 +93,7 @@ async def _store(
     entries.sort(key=lambda entry: entry.rkey, reverse=True)
     for at in range(0, len(entries), ROWS_PER_WRITE):
         portion = entries[at : at + ROWS_PER_WRITE]
-        rows = await asyncio.to_thread(lambda some=portion: list(found.records(some)))
+        rows = await asyncio.to_thread(found.records, portion)
 
         def store(tx: Transaction, rows: list[tuple[Entry, str, bytes]] = rows) -> None:
             still(tx, repo)

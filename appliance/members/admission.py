@@ -15,9 +15,7 @@ OWN_REPO_PRIORITY = 10
 ANYBODY = "*"
 
 
-def join(
-    tx: Transaction, settings: Settings, did: str, handle: str | None, invite: str, now_us: int
-) -> bool:
+def join(tx: Transaction, settings: Settings, did: str, handle: str | None, invite: str, now_us: int) -> bool:
     """Let this proven DID in if the rules allow it; True when that made a new member.
 
     ``handle`` is one that was confirmed both ways, or None. Raises Refused with the reason for the
@@ -74,5 +72,7 @@ def leave(tx: Transaction, actor: int, now_us: int) -> bool:
 
 def _listed(settings: Settings, did: str, handle: str | None) -> bool:
     """Whether the allow-list names them. It counts in every mode: the operator wrote it."""
-    named = {entry if entry.startswith("did:") else entry.removeprefix("@").lower() for entry in settings.members}
+    named = {
+        entry if entry.startswith("did:") else entry.removeprefix("@").lower() for entry in settings.members
+    }
     return ANYBODY in named or did in named or (handle is not None and handle.lower() in named)

@@ -68,13 +68,14 @@ def due(
             rows_max,
         ),
     )
-    return [Due(*row[:3], bool(row[3]), bool(row[4])) for row in rows]
+    return [Due(actor, did, pds, bool(member), bool(begun)) for actor, did, pds, member, begun in rows]
 
 
 def certificate(reader: Reader, actor: int) -> Certificate | None:
     """The certificate that the repository has; without digest where that was of no single rev."""
     row = reader.one(
-        "SELECT cert_rev, cert_method, cert_digest, cert_count FROM repo WHERE actor = ? AND cert_rev IS NOT NULL",
+        "SELECT cert_rev, cert_method, cert_digest, cert_count FROM repo"
+        " WHERE actor = ? AND cert_rev IS NOT NULL",
         (actor,),
     )
     return None if row is None else Certificate(*row)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.resources
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -18,12 +17,13 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from appliance.errors import Corrupt, Unavailable
+from appliance.store import migrations
+from appliance.store.migrations import SCHEMA_VERSION
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
 Params = Sequence[object]
 
-SCHEMA_VERSION = 1
 WAL_PAGES_BEFORE_CHECKPOINT = 4000
 JOBS_PER_COMMIT_MAX = 64
 QUEUE_JOBS_MAX = 10_000
@@ -274,17 +274,17 @@ def _prepare(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
         raise Corrupt(f"not a database of the appliance: {error}") from error
-    if version == 0:
-        connection.executescript(f"BEGIN;\n{schema_text()}\nPRAGMA user_version={SCHEMA_VERSION};\nCOMMIT;")
-    elif version > SCHEMA_VERSION:
+    if version == 0 and objects:
+        raise Corrupt("not a database of the appliance: it holds other tables")
+    if version > SCHEMA_VERSION:
         raise Corrupt(
             f"the database has schema {version}, this version knows up to {SCHEMA_VERSION}:"
             " it was written by a newer appliance"
         )
-
-
-def schema_text() -> str:
-    """The text of schema.sql."""
-    return importlib.resources.files("appliance.store").joinpath("schema.sql").read_text("utf-8")
+    if version == 0:
+        migrations.create(connection)
+    elif version < SCHEMA_VERSION:
+        migrations.upgrade(connection, version, SCHEMA_VERSION, migrations.steps())

@@ -55,14 +55,24 @@ def records(reader: Reader, ids: Collection[int]) -> list[RecordRow]:
     return rows
 
 
-def bodies(reader: Reader, ids: Collection[int]) -> dict[int, tuple[bytes, int]]:
-    """(JSON, sort_ms) of living records."""
-    found: dict[int, tuple[bytes, int]] = {}
+class Body(NamedTuple):
+    """What a record says, and its times: its place in lists, and when this version was seen."""
+
+    json: bytes
+    sort_ms: int
+    indexed_ms: int
+
+
+def bodies(reader: Reader, ids: Collection[int]) -> dict[int, Body]:
+    """Of living records."""
+    found: dict[int, Body] = {}
     for marks, part in batches(ids):
         rows = reader.all(
-            f"SELECT id, body, sort_ms FROM record WHERE id IN ({marks}) AND body IS NOT NULL", part
+            "SELECT id, body, sort_ms, indexed_us / 1000 FROM record"
+            f" WHERE id IN ({marks}) AND body IS NOT NULL",
+            part,
         )
-        found.update((row[0], (row[1], row[2])) for row in rows)
+        found.update((row[0], Body(*row[1:])) for row in rows)
     return found
 
 

@@ -58,9 +58,22 @@ ORDER BY i.sort_ms DESC, i.tie DESC, i.id DESC
 LIMIT ?5
 """
 
+# The same rows upwards: the nearest newer ones, oldest first.
+_NEWER = f"""
+SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie
+FROM (SELECT subject AS actor FROM link WHERE kind = {FOLLOW} AND actor = ?1 AND waiting = 0
+      UNION SELECT ?1) AS f
+CROSS JOIN item AS i INDEXED BY item_of_actor ON i.actor = f.actor
+WHERE (i.sort_ms, i.tie, i.id) > (?2, ?3, ?4)
+ORDER BY i.sort_ms, i.tie, i.id
+LIMIT ?5
+"""
+
+# Joined with the post, so that reposts of what is not here don't shorten pages.
 _AUTHOR = """
 SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie
 FROM item AS i INDEXED BY item_of_actor
+CROSS JOIN post AS s ON s.id = i.subject
 WHERE i.actor = ?1 AND (i.sort_ms, i.tie, i.id) < (?2, ?3, ?4){condition}
 ORDER BY i.sort_ms DESC, i.tie DESC, i.id DESC
 LIMIT ?5
@@ -81,6 +94,11 @@ _AUTHOR_FILTERED = {name: _AUTHOR.format(condition=condition) for name, conditio
 def timeline_page(reader: Reader, viewer: int, before: Place, limit: int) -> list[Item]:
     """Posts and reposts of the viewer and of everybody he follows."""
     return list(map(Item._make, reader.all(_TIMELINE, (viewer, *before, limit))))
+
+
+def newer_timeline_page(reader: Reader, viewer: int, after: Place, limit: int) -> list[Item]:
+    """The nearest rows newer than a place, newest first."""
+    return list(map(Item._make, reader.all(_NEWER, (viewer, *after, limit))))[::-1]
 
 
 def author_page(reader: Reader, actor: int, only: AuthorFilter, before: Place, limit: int) -> list[Item]:

@@ -7,7 +7,10 @@ from typing import Any
 import msgspec
 import orjson
 
+from appliance.errors import BadInput
+from appliance.protocol.syntax import parse_datetime_us
 from appliance.store.actor_reads import ActorRow, SelfRecord
+from appliance.store.post_reads import Body
 from appliance.timeline import shared as names
 from appliance.timeline.json_text import instant, normal_instant, text
 
@@ -37,10 +40,10 @@ class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 def build(
     actor: ActorRow,
-    records: dict[str, tuple[SelfRecord, bytes, int]],
+    records: dict[str, tuple[SelfRecord, Body]],
     images: str,
 ) -> Card:
-    """From the actor's ``self`` records: collection name to (row, JSON, sort_ms)."""
+    """From the actor's ``self`` records by collection name."""
     did, handle = actor.did, actor.handle or "handle.invalid"
     basic: dict[str, Any] = {"did": did, "handle": handle}
     more: dict[str, Any] = {}
@@ -50,8 +53,8 @@ def build(
     pinned_uri = None
     profile = records.get(names.PROFILE)
     if profile is not None:
-        row, body, sort_ms = profile
-        record = parsed(body)
+        row, body = profile
+        record = parsed(body.json)
         _take_text(basic, record, "displayName")
         _take_text(basic, record, "pronouns")
         avatar = blob_cid(record.get("avatar"))
@@ -60,7 +63,7 @@ def build(
         if isinstance(record.get("createdAt"), str):
             basic["createdAt"] = normal_instant(record["createdAt"])
         _take_text(more, record, "description")
-        more["indexedAt"] = instant(sort_ms)
+        more["indexedAt"] = instant(_shown_ms(record.get("createdAt"), body))
         banner = blob_cid(record.get("banner"))
         if banner:
             detail["banner"] = f"{images}/banner/plain/{did}/{banner}"
@@ -76,7 +79,7 @@ def build(
         did=did,
         handle=handle,
         basic=_members(basic),
-        associated=_associated({name: parsed(body) for name, (_, body, _) in records.items()}),
+        associated=_associated({name: parsed(body.json) for name, (_, body) in records.items()}),
         more=_members(more),
         detail=_members(detail),
         labels=tuple(labels),
@@ -84,6 +87,15 @@ def build(
         pinned_uri=pinned_uri,
         is_labeler=names.LABELER in records,
     )
+
+
+def _shown_ms(created: object, body: Body) -> int:
+    """A profile stands in no list: its time is that of the version shown."""
+    try:
+        claimed_ms = parse_datetime_us(created) // 1000 if isinstance(created, str) else body.indexed_ms
+    except BadInput:
+        claimed_ms = 0
+    return min(claimed_ms, body.indexed_ms)
 
 
 def _associated(records: dict[str, dict[str, Any]]) -> bytes:

@@ -35,6 +35,7 @@ class FeedPage(NamedTuple):
 
     views: list[bytes]
     cursor: str | None
+    newer: str = ""  # the cursor above the first row that was looked at
 
 
 def timeline(state: State, cursor: str | None, limit: int) -> FeedPage:
@@ -43,6 +44,32 @@ def timeline(state: State, cursor: str | None, limit: int) -> FeedPage:
         return FeedPage([], None)
     skeleton = partial(skeletons.timeline_page, state.reader, state.viewer)
     return _fill(state, Presenter(state), skeleton, cursors.parse(cursor), limit, _in_timeline)
+
+
+def newer_timeline(state: State, after: str, limit: int) -> FeedPage:
+    """The page just above a place. Its ``newer`` is '' where the timeline ends."""
+    if state.viewer is None or state.viewer == STRANGER:
+        return FeedPage([], None)
+    place, presenter = cursors.parse(after), Presenter(state)
+    views: list[bytes] = []
+    lowest = None
+    for _ in range(FETCHES_MAX):
+        items = skeletons.newer_timeline_page(state.reader, state.viewer, place, limit + 1)
+        more = len(items) > limit
+        items = items[-limit:]
+        _load(state, items)
+        shown = [presenter.feed_item(item, pinned=False) for item in items if _in_timeline(state, item)]
+        views = [view for view in shown if view is not None] + views
+        if items:
+            place = Place(items[0].sort_ms, items[0].tie, items[0].id)
+            lowest = lowest or items[-1]
+        if views or not more:
+            break
+    newer = cursors.text_of(place, ambiguous=True) if more else ""
+    if lowest is None:
+        return FeedPage([], after, newer)
+    below = Place(lowest.sort_ms, lowest.tie, lowest.id)
+    return FeedPage(views, cursors.text_of(below, ambiguous=True), newer)
 
 
 def author_feed(
@@ -78,9 +105,13 @@ def _fill(
 ) -> FeedPage:
     """Fetch until the page is at least half full, there is no more, or it was tried often enough."""
     views: list[bytes] = []
+    newer = ""
     for _ in range(FETCHES_MAX):
         wanted = limit - len(views)
         items = skeleton(place, wanted + 1)
+        if items and not newer:
+            first = Place(items[0].sort_ms, items[0].tie, items[0].id)
+            newer = cursors.text_of(first, ambiguous=True)
         following = items[wanted] if len(items) > wanted else None
         items = items[:wanted]
         if items:
@@ -99,12 +130,12 @@ def _fill(
                 views.append(view)
         pinned = None
         if following is None:
-            return FeedPage(views, None)
+            return FeedPage(views, None, newer)
         if len(views) >= (limit + 1) // 2:
             break
     assert following is not None
     ambiguous = (following.sort_ms, following.tie) == (place.sort_ms, place.tie)
-    return FeedPage(views, cursors.text_of(place, ambiguous=ambiguous))
+    return FeedPage(views, cursors.text_of(place, ambiguous=ambiguous), newer)
 
 
 def _load(state: State, items: list[Item]) -> None:

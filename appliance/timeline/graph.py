@@ -6,12 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import orjson
-
 from appliance.store import graph_reads, post_reads
 from appliance.store.graph_reads import Link
 from appliance.store.timeline import Place
 from appliance.timeline import cursors
+from appliance.timeline.cards import parsed
 from appliance.timeline.feeds import FETCHES_MAX
 from appliance.timeline.hydration import State
 from appliance.timeline.json_text import instant, normal_instant
@@ -120,12 +119,11 @@ def _fill(
             if view is None:
                 continue
             if with_times:
-                body, sort_ms = bodies[link.id]
-                created = normal_instant(orjson.loads(body).get("createdAt"))
+                created = normal_instant(parsed(bodies[link.id].json).get("createdAt"))
                 view = b'{"actor":%b,"createdAt":"%b","indexedAt":"%b"}' % (
                     view,
                     created.encode(),
-                    instant(sort_ms).encode(),
+                    instant(link.sort_ms).encode(),
                 )
             views.append(view)
         if following is None:

@@ -51,6 +51,7 @@ class State:
         self.bookmarked: set[int] = set()
         self.labels: dict[str, list[LabelRow]] = {}
         self.hidden: set[str] = set()
+        self._labels_of: set[str] = set()
 
     def _labelers_that_count(self, asker: Asker) -> tuple[Labeler, ...]:
         if asker.labelers is None:
@@ -148,7 +149,7 @@ class State:
             bodies = post_reads.bodies(self.reader, [record.id for _, _, own in unknown for record in own])
             for key, actor, own in unknown:
                 by_name = {
-                    self.shared.collection_name(self.reader, record.collection): (record, *bodies[record.id])
+                    self.shared.collection_name(self.reader, record.collection): (record, bodies[record.id])
                     for record in own
                 }
                 card = cards.build(actor, by_name, self.shared.images)
@@ -171,11 +172,17 @@ class State:
             return
         bodies = post_reads.bodies(self.reader, [row.id for _, row in unknown])
         for key, row in unknown:
-            body, sort_ms = bodies[row.id]
+            body = bodies[row.id]
             did = self.actors[row.actor].did
             assert row.cid is not None
             text = posts.build(
-                did, self.uri_of(row), row.cid, sort_ms, body, self.shared.images, self.shared.videos
+                did,
+                self.uri_of(row),
+                row.cid,
+                body.sort_ms,
+                body.json,
+                self.shared.images,
+                self.shared.videos,
             )
             cache.put(key, text, text.weight)
             self.texts[row.id] = text
@@ -219,6 +226,8 @@ class State:
         for card in self.cards.values():
             uris.add(card.did)
             uris.add(card.labels_uri)
+        uris -= self._labels_of
+        self._labels_of |= uris
         now = instant(self.shared.clock.now_us() // 1000)
         redacting = {each.did for each in self.labelers if each.redact}
         seen: set[tuple[str, str, str]] = set()

@@ -12,6 +12,7 @@ from appliance.errors import BadInput
 from appliance.protocol.syntax import parse_datetime_us
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS = -62_135_596_800_000  # 0001-01-01T00:00:00Z, which is how some programs say "no date"
 _LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
 
@@ -22,8 +23,8 @@ def text(value: Any) -> bytes:
 
 def instant(ms: int) -> str:
     """Milliseconds since 1970 as answers spell them."""
-    moment = _EPOCH + timedelta(milliseconds=max(0, min(ms, _LAST_MS)))
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+    moment = _EPOCH + timedelta(milliseconds=min(ms, _LAST_MS)) if ms > _FIRST_MS else _EPOCH
+    return moment.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def normal_instant(value: object) -> str:

@@ -80,7 +80,7 @@ class Presenter:
             return None
         card = state.cards[actor]
         viewer = b""
-        if known is not None and known[0] and not state.blocked(actor):
+        if known is not None:
             views = [view for i in known[1] if (view := self.profile_basic(i)) is not None]
             viewer = b',"knownFollowers":{"count":%d,"followers":%b}' % (known[0], joined(views))
         numbers = b'"followersCount":%d,"followsCount":%d,"postsCount":%d' % (
@@ -108,8 +108,10 @@ class Presenter:
         state = self._state
         if state.viewer is None:
             return b""
-        following = state.following.get(actor)
-        followed_by = state.followed_by.get(actor)
+        if actor == state.viewer and not more:
+            return _NO_RELATION
+        following = state.following.get(actor) if actor != state.viewer else None
+        followed_by = state.followed_by.get(actor) if actor != state.viewer else None
         blocking = state.blocking.get(actor)
         muted = actor in state.muted
         blocked_by = actor in state.blocked_by

@@ -15,7 +15,7 @@ import orjson
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.errors import BadInput
-from appliance.protocol.syntax import AtUri, is_handle, parse_at_uri
+from appliance.protocol.syntax import AtUri, parse_at_uri
 from appliance.store import actor_reads, post_reads
 from appliance.store.database import Database, Reader
 from appliance.timeline import feeds, graph, labelers, profiles, threads
@@ -34,13 +34,15 @@ THREAD_HEIGHT_DEFAULT = 80
 class Answer(msgspec.Struct, frozen=True):
     """JSON, and what goes into headers: the viewer's revision here, the labelers that counted.
 
-    ``error`` is set instead of a body where even a refusal carries those headers.
+    ``error`` is set instead of a body where even a refusal carries those headers. ``newer`` is the
+    cursor above the first row of a home timeline, '' where that is not known or nothing is there.
     """
 
     body: bytes
     rev: str | None = None
     labelers: str = ""
     error: BadInput | None = None
+    newer: str = ""
 
     def parsed(self) -> Any:
         """The JSON as values, for pages. Raises the error if there is one."""
@@ -58,12 +60,23 @@ class Views:
 
     async def timeline(self, asker: Asker, *, cursor: str | None = None, limit: int = 50) -> Answer:
         """getTimeline."""
+        return await self._home(asker, lambda state: feeds.timeline(state, cursor, limit))
+
+    async def newer_timeline(self, asker: Asker, *, after: str, limit: int = 50) -> Answer:
+        """The page of the home timeline just above a cursor; its own ``cursor`` leads down again."""
+        return await self._home(asker, lambda state: feeds.newer_timeline(state, after, limit))
+
+    async def _home(self, asker: Asker, read: Callable[[State], feeds.FeedPage]) -> Answer:
+        newer = ""
 
         def members(state: State) -> bytes:
-            page = feeds.timeline(state, cursor, limit)
+            nonlocal newer
+            page = read(state)
+            newer = page.newer
             return _paged(b'"feed":' + joined(page.views), page.cursor)
 
-        return await self._answer(asker, members, with_rev=True)
+        answer = await self._answer(asker, members, with_rev=True)
+        return msgspec.structs.replace(answer, newer=newer)
 
     async def author_feed(
         self,
@@ -92,7 +105,7 @@ class Views:
         """getPosts: those that are here, each once, in the order asked for."""
 
         def members(state: State) -> bytes:
-            found = [_record_of(state, uri) for uri in dict.fromkeys(uris)]
+            found = [_record_of(state, _with_did(uri)) for uri in dict.fromkeys(uris)]
             ids = [i for i in found if i is not None]
             state.load_posts(ids, with_context=False)
             state.finish()
@@ -136,7 +149,7 @@ class Views:
 
         def members(state: State) -> bytes:
             found = [profiles.find(state, actor) for actor in actors]
-            ids = list(dict.fromkeys(i for i in found if i is not None))
+            ids = [i for i in found if i is not None]
             return b'"profiles":' + joined(profiles.detailed(state, ids))
 
         return await self._answer(asker, members, with_rev=True)
@@ -178,6 +191,7 @@ class Views:
         self, asker: Asker, uri: str, *, cid: str | None = None, cursor: str | None = None, limit: int = 50
     ) -> Answer:
         """getLikes."""
+        _with_did(uri)
         return await self._marks(asker, uri, cid, b"likes", graph.likes, cursor, limit)
 
     async def reposters(
@@ -197,7 +211,7 @@ class Views:
         limit: int,
     ) -> Answer:
         def members(state: State) -> bytes:
-            found = _record_of(state, uri)
+            found = _record_of(state, uri, by_handle=False)
             page = graph.Page([], None) if found is None else pages(state, found, cursor, limit)
             echo = b'"uri":' + text(uri) + (b',"cid":' + text(cid) if cid else b"")
             return _paged(b'%b,"%b":%b' % (echo, name, joined(page.views)), page.cursor)
@@ -255,15 +269,23 @@ def _visible(state: State, did_or_handle: str) -> int | None:
     return found if state.sees_actor(found) else None
 
 
-def _record_of(state: State, uri: str) -> int | None:
-    """The id of a record; handles are looked up. None for what has no row, or names no record."""
+def _with_did(uri: str) -> str:
+    """The address, unless it names its account by handle: lists are of exact addresses."""
+    if not uri.startswith("at://did:"):
+        raise BadInput("The address must name its account by DID")
+    return uri
+
+
+def _record_of(state: State, uri: str, *, by_handle: bool = True) -> int | None:
+    """The id of a record. None for what has no row, or names no record."""
     try:
         at: AtUri = parse_at_uri(uri)
     except BadInput:
         return None
-    authority = at.authority.lower() if is_handle(at.authority) else at.authority
-    actor = actor_reads.find_actor(state.reader, authority)
-    if actor is None or not at.rkey:
+    if not at.rkey or not (by_handle or at.authority.startswith("did:")):
+        return None
+    actor = actor_reads.find_actor(state.reader, at.authority)
+    if actor is None:
         return None
     collection = state.shared.collection(state.reader, at.collection)
     return post_reads.find_record(state.reader, actor, collection, at.rkey)

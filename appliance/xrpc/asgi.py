@@ -18,7 +18,16 @@ from appliance.timeline import labelers
 from appliance.timeline.asker import Asker
 from appliance.timeline.labelers import Labeler
 from appliance.xrpc.methods import Access, Authenticate, Call, Method
-from appliance.xrpc.replies import CORS, Header, Reply, empty_reply, error_reply, json_reply, preflight, reply_to
+from appliance.xrpc.replies import (
+    CORS,
+    Header,
+    Reply,
+    empty_reply,
+    error_reply,
+    json_reply,
+    preflight,
+    reply_to,
+)
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -47,7 +56,7 @@ class Front:
         default_labelers: tuple[Labeler, ...],
         admin_password: str = "",
         rest: App | None = None,
-        rest_has: Callable[[str], bool] = lambda nsid: False,
+        rest_has: Callable[[str], bool] | None = None,
     ) -> None:
         self._methods = {method.nsid: method for method in methods}
         self._authenticate = authenticate
@@ -69,7 +78,7 @@ class Front:
             reply = preflight()
         elif (method := self._methods.get(nsid)) is not None:
             reply = await self._reply(method, scope, receive)
-        elif self._rest is not None and self._rest_has(nsid):
+        elif self._rest is not None and self._rest_has is not None and self._rest_has(nsid):
             await self._rest(scope, receive, _with_cors(send))
             return
         else:
@@ -120,9 +129,7 @@ class Front:
             if not taken or not self._is_operator(authorization):
                 raise Refused("Not authorized", name="AuthenticationRequired")
             return Asker(operator=True, labelers=wanted), False
-        if method.access is Access.PUBLIC or (
-            authorization is None and method.access is not Access.REQUIRED
-        ):
+        if method.access is Access.PUBLIC or (authorization is None and method.access is not Access.REQUIRED):
             return Asker(labelers=wanted), False
         caller = await self._authenticate(authorization, method.nsid, procedure=method.procedure)
         if caller is None:

@@ -49,7 +49,7 @@ class Request:
     params: dict[str, str]
 
 
-Script = Callable[[Request], "Answer | None | Awaitable[Answer | None]"]
+Script = Callable[[Request], "Answer | Awaitable[Answer | None] | None"]
 
 
 class Account:
@@ -228,11 +228,14 @@ class Host:
         if cursor:
             keys = [key for key in keys if (key > cursor if upward else key < cursor)]
         page = keys[:limit]
-        give = bool(page) and {
-            "full pages": len(page) == limit,
-            "only when more": len(keys) > len(page),
-            "always": True,
-        }[self.cursors]
+        give = (
+            bool(page)
+            and {
+                "full pages": len(page) == limit,
+                "only when more": len(keys) > len(page),
+                "always": True,
+            }[self.cursors]
+        )
         tail = b',"cursor":' + orjson.dumps(page[-1]) if give else b""
         rows = b",".join(_record_json(account, f"{collection}/{key}") for key in page)
         return Answer(body=b'{"records":[' + rows + b"]" + tail + b"}")
