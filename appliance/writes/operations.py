@@ -73,6 +73,14 @@ def plan(
     return operations
 
 
+def is_record_cid(text: object) -> bool:
+    """Is this the CID of a record, spelled as CIDs of records are?"""
+    try:
+        return isinstance(text, str) and cid.to_text(cid.from_text(text)) == text
+    except BadInput:
+        return False
+
+
 def _operation(
     action: Action, write: dict[str, Any], content: str, next_key: Callable[[], str], own_key: bool
 ) -> Operation:

@@ -228,7 +228,7 @@ def _check_result(did: str, operation: Operation, result: Any) -> None:
         return
     uri, cid = result.get("uri"), result.get("cid")
     expected = f"at://{did}/{operation.collection}/{operation.rkey}"
-    if uri != expected or not isinstance(cid, str) or not syntax.is_cid(cid):
+    if uri != expected or not operations.is_record_cid(cid):
         log.error("pds_answered_for_another_record", did=did, collection=operation.collection)
         raise Unavailable("Your server gave an answer that does not fit what was sent")
 

@@ -21,6 +21,7 @@ from appliance.store.own_records import Subject
 from appliance.store.sessions import Session
 from appliance.writes import compose
 from appliance.writes.compose import Answered
+from appliance.writes.operations import is_record_cid
 from appliance.writes.repos import Repos
 
 T = TypeVar("T")
@@ -139,7 +140,7 @@ class Writer:
             if subject is None:
                 raise NotFound("This post is gone")
             await self._check_blocks(session, subject.actor)
-            return {"uri": uri, "cid": cid if syntax.is_cid(cid) else subject.cid}
+            return {"uri": uri, "cid": cid if is_record_cid(cid) else subject.cid}
 
         await self._toggle(
             session, collection, kind, None if subject is None else subject.id, strong, uri, wanted
