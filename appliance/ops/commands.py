@@ -25,7 +25,7 @@ def commands(
     async def remove(arguments: list[str]) -> Any:
         return {"did": await members.remove(database, identities, clock, _one(arguments))}
 
-    async def listing(arguments: list[str]) -> Any:
+    async def listing(_arguments: list[str]) -> Any:
         return [
             {"did": m.did, "handle": m.handle, "via": m.via, "admitted_us": m.admitted_us}
             for m in await members.listing(database)
