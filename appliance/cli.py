@@ -98,7 +98,6 @@ def devnet(
     port: int, data: Path | None, accounts: int, rate: float, seed: int, info: Path | None, pipe: int | None
 ) -> None:
     """Run a small AT Protocol network on this machine, for tests and demos."""
-    from appliance import demo as demos
     from appliance import telemetry
     from appliance.devnet import network
     from appliance.devnet.options import Options
@@ -107,7 +106,7 @@ def devnet(
     options = Options(port=port, data=data, accounts=accounts, rate=rate, seed=seed, info=info)
 
     async def work() -> None:
-        stop = asyncio.Event() if pipe is None else demos.wait_until_closed(pipe)
+        stop = asyncio.Event() if pipe is None else _until_closed(pipe)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
@@ -165,6 +164,20 @@ def _operate(settings_file: Path | None, command: str, arguments: list[str]) -> 
 
     telemetry.configure("error", "text")
     return asyncio.run(app.operate(_settings(settings_file), command, arguments))
+
+
+def _until_closed(handle: int) -> asyncio.Event:
+    """An event that is set when the other end of this pipe is gone."""
+    closed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def readable() -> None:
+        if not os.read(handle, 1):
+            loop.remove_reader(handle)
+            closed.set()
+
+    loop.add_reader(handle, readable)
+    return closed
 
 
 def _settings(path: Path | None) -> Settings:
