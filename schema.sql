@@ -93,6 +93,7 @@ CREATE TABLE record (
   takedown TEXT,                   -- reference of our own takedown; NULL: none
   UNIQUE (actor, collection, rkey)
 ) STRICT;
+CREATE INDEX record_dead ON record (indexed_us) WHERE state = 2;
 
 -- owner: ingest · index · what timelines and author feeds list: each living post, and each living
 -- repost unless its subject is known to be deleted.
