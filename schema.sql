@@ -94,6 +94,8 @@ CREATE TABLE record (
   UNIQUE (actor, collection, rkey)
 ) STRICT;
 CREATE INDEX record_dead ON record (indexed_us) WHERE state = 2;
+-- What a profile card is made of: one short range for each actor.
+CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey = 'self' AND state = 1;
 
 -- owner: ingest · index · what timelines and author feeds list: each living post, and each living
 -- repost unless its subject is known to be deleted.
@@ -108,7 +110,7 @@ CREATE TABLE item (
   flags INTEGER NOT NULL,
   arrival INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX item_of_actor ON item (actor, sort_ms, tie, flags, subject);
+CREATE INDEX item_of_actor ON item (actor, sort_ms, tie, id, flags, subject);
 CREATE INDEX item_by_arrival ON item (arrival);
 CREATE INDEX item_of_subject ON item (subject) WHERE flags & 1;
 
@@ -198,7 +200,7 @@ CREATE INDEX bookmark_of_post ON bookmark (post);
 
 -- owner: auth · private, secret · a sign-in at a member's PDS; its tokens sealed (secrets-stay-in).
 CREATE TABLE pds_session (
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   actor INTEGER NOT NULL REFERENCES actor (id),
   pds TEXT NOT NULL,
   sealed BLOB NOT NULL,            -- access and refresh token, AES-GCM under a key outside the database
@@ -209,20 +211,24 @@ CREATE TABLE pds_session (
 CREATE INDEX pds_session_of_actor ON pds_session (actor);
 
 -- owner: auth · private · our own sessions: a browser's cookie or an XRPC client's token pair.
+-- An id is never used again: access tokens name it.
 CREATE TABLE session (
-  id BLOB PRIMARY KEY,             -- SHA-256 of the cookie or of the current refresh token's id
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   kind TEXT NOT NULL CHECK (kind IN ('web', 'xrpc')),
+  token BLOB NOT NULL UNIQUE,      -- SHA-256 of the cookie or of the current refresh token's id
+  previous BLOB,                   -- the one before the last rotation, good for a short while
+  rotated_us INTEGER NOT NULL,
   actor INTEGER NOT NULL REFERENCES actor (id),
   pds_session INTEGER NOT NULL REFERENCES pds_session (id) ON DELETE CASCADE,
-  previous BLOB,                   -- the id before the last rotation, good for a short while
-  rotated_us INTEGER,
-  csrf TEXT,
+  about TEXT NOT NULL DEFAULT '',  -- which program, in its own words, for the list of sessions
   created_us INTEGER NOT NULL,
   seen_us INTEGER NOT NULL,
   expires_us INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX session_by_previous ON session (previous) WHERE previous IS NOT NULL;
 CREATE INDEX session_of_pds_session ON session (pds_session);
+CREATE INDEX session_of_actor ON session (actor);
+CREATE INDEX session_by_end ON session (expires_us);
 
 -- ---------------------------------------------------------------- how far, and what is open
 
@@ -284,6 +290,8 @@ CREATE TABLE repo (
   cert_count INTEGER
 ) STRICT;
 CREATE INDEX repo_due ON repo (next_at_us, priority) WHERE state IN ('QUEUED', 'WAIT', 'SUSPECT');
+CREATE INDEX repo_scanning ON repo (actor) WHERE state = 'SCANNING';
+CREATE INDEX repo_aside ON repo (next_at_us) WHERE state IN ('INACTIVE', 'GONE');
 CREATE INDEX repo_unwanted ON repo (unwanted_us) WHERE unwanted_us IS NOT NULL;
 
 -- Who is tracked has a name that no other set of tracked accounts ever had (ingest/tracked.py).
@@ -334,7 +342,7 @@ CREATE TABLE fetch (
   outcome TEXT NOT NULL DEFAULT '',-- '' open, gone, refused
   PRIMARY KEY (kind, target)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX fetch_due ON fetch (next_at_us) WHERE outcome = '';
+CREATE INDEX fetch_due ON fetch (priority, next_at_us) WHERE outcome = '';
 
 -- owner: store · state · named counters and marks (arrival, writer lease, quick_check time).
 CREATE TABLE meta (

@@ -85,6 +85,11 @@ def seconds(payload: dict[str, Any], name: str) -> int | None:
     return value
 
 
+def text_of(data: bytes) -> str:
+    """Bytes as base64url without padding."""
+    return _encode(data).decode()
+
+
 def _encode(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 

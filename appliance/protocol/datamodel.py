@@ -22,6 +22,9 @@ Value: TypeAlias = Any
 DEPTH_MAX: Final = 32
 INTEGER_MAX: Final = 2**53 - 1
 
+# The writer's own limit.
+_JSON_DEPTH_MAX: Final = 254
+
 
 class Link(bytes):
     """The bytes of a CID where a value points at a block; 36 of them in all that we write."""
@@ -63,11 +66,7 @@ def to_json(value: Value) -> bytes:
 
 def to_parsed(value: Value) -> Any:
     """The JSON form as dicts and lists, sharing nothing with the argument's containers."""
-    if isinstance(value, dict):
-        return {key: to_parsed(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [to_parsed(item) for item in value]
-    return _to_plain(value) if isinstance(value, bytes) else value
+    return _to_parsed(value, _JSON_DEPTH_MAX)
 
 
 def check(value: Value) -> None:
@@ -185,6 +184,16 @@ def _check_type(value: dict[str, Value]) -> None:
             raise BadInput("malformed blob")
 
 
+def _to_parsed(value: Value, depth_left: int) -> Any:
+    if isinstance(value, dict):
+        _check_depth(depth_left)
+        return {key: _to_parsed(item, depth_left - 1) for key, item in value.items()}
+    if isinstance(value, list):
+        _check_depth(depth_left)
+        return [_to_parsed(item, depth_left - 1) for item in value]
+    return _to_plain(value) if isinstance(value, bytes) else value
+
+
 def _to_plain(value: object) -> dict[str, str]:
     if isinstance(value, Link):
         return {"$link": cid.to_text(value)}
@@ -194,6 +203,8 @@ def _to_plain(value: object) -> dict[str, str]:
 
 
 def _to_json_slowly(value: Value, error: TypeError) -> bytes:
+    if "Integer" not in str(error):
+        raise BadInput(f"not to be written as JSON: {error}") from None
     # orjson has no integers beyond 64 bits, which CBOR's negatives reach.
     try:
         text = json.dumps(

@@ -154,7 +154,7 @@ def invert(tree: mst.Tree, operations: list[RepoOperation]) -> bytes:
         if tree.get(operation.path) != operation.cid:
             raise BadInput("operation doesn't match the tree")
         undo[operation.path] = None if operation.action == "create" else operation.prev
-    return tree.with_changes(undo)[0].root
+    return tree.root_before(undo)
 
 
 def check_commit(frame: Frame, did_key: str, *, now_us: int | None = None) -> commits.Commit:
@@ -299,7 +299,7 @@ def _with_links(body: dict[str, Value]) -> dict[str, Value]:
     for field, value in body.items():
         if field in _LINKS and isinstance(value, bytes):
             made[field] = Link(value)
-        elif field == "ops":
+        elif field == "ops" and isinstance(value, list):
             made[field] = [_with_links(entry) for entry in value]
         else:
             made[field] = value

@@ -97,11 +97,7 @@ class Tree:
         """
         edit = Edit(self._load, self.root, self.height())
         for key, value in changes.items():
-            name = check_key(key)
-            if value is None:
-                edit.remove(name)
-            else:
-                edit.put(name, value)
+            edit.change(check_key(key), value)
         root, made = edit.finish()
         new_blocks = {name: block for name, block in made.items() if name not in edit.visited}
         tree = Tree(self._get_block, root)
@@ -109,6 +105,15 @@ class Tree:
         tree._made.update(new_blocks)
         tree._nodes = self._nodes
         return tree, new_blocks
+
+    def root_before(self, changes: Mapping[str, bytes | None]) -> bytes:
+        """The root after these changes, found with as few nodes as can be; may be wrong where the tree
+        is partial, so compare it with the one that you expect."""
+        edit = Edit(self._load, self.root, self.height(), absent=lambda ref: self._find(ref) is None)
+        # What was there before goes back first, so that the tree doesn't shrink on the way.
+        for key, value in sorted(changes.items(), key=lambda change: change[1] is None):
+            edit.change(check_key(key), value)
+        return edit.finish()[0]
 
     def proof(self, key: str) -> dict[bytes, bytes]:
         """Nodes that prove the key's presence or absence, and suffice to undo its last change: its
@@ -153,10 +158,13 @@ class Tree:
             raise BadInput("tree deeper than its keys")
         return node
 
+    def _find(self, ref: bytes) -> bytes | None:
+        return self._made.get(ref) or self._get_block(ref)
+
     def _node(self, ref: bytes) -> Node:
         node = self._nodes.get(ref)
         if node is None:
-            block = self._made.get(ref) or self._get_block(ref)
+            block = self._find(ref)
             if block is None:
                 raise Missing(ref)
             node = decode_node(block)
@@ -176,7 +184,8 @@ def build(mapping: Mapping[str, bytes]) -> tuple[bytes, dict[bytes, bytes]]:
         height = height_of(name)
         while len(levels) <= height:
             levels.append(([], [], [None]))
-        _close_below(levels, height, blocks)
+        if height:
+            _close_below(levels, height, blocks)
         keys, cids, kids = levels[height]
         keys.append(name)
         cids.append(mapping[key])

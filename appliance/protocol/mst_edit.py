@@ -26,27 +26,33 @@ Ref: TypeAlias = bytes | Draft | None
 
 class Edit:
     """One set of changes to one tree. ``visited`` are the tree's nodes that they touched: only
-    these can come out of the changes as they were."""
+    these can come out of the changes as they were.
 
-    def __init__(self, load: Callable[[bytes, int], Node], root: bytes, height: int) -> None:
+    A node that ``absent`` knows to be out of reach is taken for a good top of the tree. Only for roots
+    that will be compared with a known one: a wrong guess shows there.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[bytes, int], Node],
+        root: bytes,
+        height: int,
+        *,
+        absent: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        self._absent = absent
         self._load = load
         self._top: Ref = root
         self._height = height
         self.visited: set[bytes] = set()
 
-    def put(self, key: bytes, value: bytes) -> None:
-        wanted = height_of(key)
-        if wanted > self._height:
-            left, right = self._split(self._top, self._height, key)
-            for _ in range(wanted - self._height - 1):
-                left, right = _wrap(left), _wrap(right)
-            self._top, self._height = Draft([key], [value], [left, right]), wanted
+    def change(self, key: bytes, value: bytes | None) -> None:
+        """Set the key, or remove it with None; removing what isn't there does nothing."""
+        if value is None:
+            self._top = self._remove(self._top, self._height, key, height_of(key))
+            self._trim()
         else:
-            self._top = self._put(self._top, self._height, key, wanted, value)
-
-    def remove(self, key: bytes) -> None:
-        self._top = self._remove(self._top, self._height, key, height_of(key))
-        self._trim()
+            self._set(key, value)
 
     def finish(self) -> tuple[bytes, dict[bytes, bytes]]:
         """The new root, and every node that was made anew."""
@@ -55,6 +61,16 @@ class Edit:
         if root is None:
             root = _finish_one(Draft([], [], [None]), made)
         return root, made
+
+    def _set(self, key: bytes, value: bytes) -> None:
+        wanted = height_of(key)
+        if wanted > self._height:
+            left, right = self._split(self._top, self._height, key)
+            for _ in range(wanted - self._height - 1):
+                left, right = _wrap(left), _wrap(right)
+            self._top, self._height = Draft([key], [value], [left, right]), wanted
+        else:
+            self._top = self._put(self._top, self._height, key, wanted, value)
 
     def _draft(self, ref: Ref, height: int) -> Draft:
         if isinstance(ref, Draft):
@@ -113,7 +129,9 @@ class Edit:
     def _trim(self) -> None:
         # A top without keys isn't written, down to the first node that has some.
         while self._top is not None and self._height > 0:
-            top = self._top if isinstance(self._top, Draft) else self._load(self._top, self._height)
+            if self._absent is not None and isinstance(self._top, bytes) and self._absent(self._top):
+                return
+            top = self._draft(self._top, self._height)
             if top.keys:
                 return
             self._top, self._height = top.kids[0], self._height - 1

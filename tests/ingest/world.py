@@ -16,7 +16,8 @@ from appliance.protocol.events import CommitEvent, Event
 from appliance.protocol.tid import tid_of
 from appliance.store import actors, records, repos, scans
 from appliance.store.collections import NSIDS, NUMBERS
-from appliance.store.database import Transaction, schema_text
+from appliance.store.database import Transaction
+from appliance.store.migrations import schema_text
 
 NOW_US = 1_767_225_600_000_000  # 2026-01-01
 UPSTREAM = "jetstream-v2 wss://upstream.test"

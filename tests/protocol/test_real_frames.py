@@ -3,38 +3,12 @@
 from __future__ import annotations
 
 import json
-import struct
-from functools import cache
 from typing import Any
 
-import zstandard
-
-from appliance.protocol import car, cbor, cid, commits, datamodel, did_document, firehose, mst
+from appliance.protocol import car, cbor, cid, commits, datamodel, firehose, mst
 from appliance.protocol.events import AccountEvent, CommitEvent, Event, IdentityEvent
+from tests.real_frames import CORPUS, frames, identities
 from tests.shared import shared
-
-CORPUS = "data/jetstream/corpus/"
-
-
-def unpacked(path: str) -> bytes:
-    with shared(CORPUS + path).open("rb") as file:
-        return zstandard.ZstdDecompressor().stream_reader(file).read()
-
-
-@cache
-def frames() -> list[bytes]:
-    data, at, found = unpacked("frames.bin.zst"), 0, []
-    while at < len(data):
-        (length,) = struct.unpack_from("<I", data, at)
-        found.append(data[at + 4 : at + 4 + length])
-        at += 4 + length
-    return found
-
-
-@cache
-def identities() -> dict[str, did_document.Identity]:
-    documents = json.loads(unpacked("did_docs.json.zst"))
-    return {did: did_document.from_parsed(document, did) for did, document in documents.items()}
 
 
 def expected(path: str = CORPUS + "expected_v1.jsonl") -> list[dict[str, Any]]:

@@ -1,0 +1,63 @@
+"""The end of a snapshot: its certificate, and what is told about it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from appliance import telemetry
+from appliance.backfill.tools import Overtaken, Tools, collections_of, log, still
+from appliance.ingest import snapshot
+from appliance.store import backlog, collections, repos, scans
+from appliance.store.backlog import Due
+from appliance.store.database import Transaction
+from appliance.store.repos import Repo
+
+DONE = telemetry.histogram(
+    "backfill_seconds",
+    "From the start of a snapshot to its end.",
+    (0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200, 86_400),
+    ["method"],
+)
+
+
+async def finish(tools: Tools, due: Due, repo: Repo, scan_id: int, *, exact: bool) -> None:
+    """SCANNING becomes LIVE, or SUSPECT where doubt came up on the way.
+
+    ``exact`` says that the repository was at the base rev from the first page to the last; else the rows
+    are right by the merge rule but belong to no single rev, and no digest is kept.
+    """
+
+    def work(tx: Transaction) -> tuple[scans.Scan, repos.Repo]:
+        still(tx, repo)
+        scan = scans.find(tx, scan_id)
+        if scan is None:
+            raise Overtaken
+        read = tuple(collections.NUMBERS[nsid] for nsid in collections_of(due))
+        snapshot.finish_scan(tx, scan_id, tools.clock.now_us(), read=read)
+        found = repos.find(tx, repo.actor)
+        assert found is not None
+        if not exact or found.seen_rev > scan.base_rev:
+            backlog.forget_digest(tx, repo.actor)
+        if scan.partial:
+            backlog.complete_since(tx, repo.actor, _date(scan.started_us, tools.settings.backfill_days))
+        return scan, found
+
+    scan, found = await tools.database.write(work)
+    seconds = (tools.clock.now_us() - scan.started_us) / 1_000_000
+    DONE.labels(scan.method).observe(seconds)
+    log.info(
+        "backfill_done",
+        did=due.did,
+        host=scan.host,
+        method=scan.method,
+        state=found.state,
+        seconds=round(seconds, 3),
+        pages=scan.pages,
+        rows=scan.rows,
+        partial=scan.partial,
+    )
+
+
+def _date(started_us: int, days: int) -> str:
+    moment = datetime.fromtimestamp(started_us / 1_000_000, UTC) - timedelta(days=days)
+    return moment.strftime("%Y-%m-%d")

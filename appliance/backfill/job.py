@@ -1,0 +1,321 @@
+"""One repository, one step of its work: find out how it stands, read on, write down how that went."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from appliance import telemetry
+from appliance.backfill import listing, listing_scan, retries, signed_scan
+from appliance.backfill.listing import Disordered, Part
+from appliance.backfill.pds import GONE, NotOffered, Pds, PdsError, Status
+from appliance.backfill.tools import FUTURE_US, Outcome, Overtaken, Tools, collections_of, log, still
+from appliance.errors import ApplianceError, BadInput, NotFound, Unavailable
+from appliance.identity.identities import Identity
+from appliance.protocol import tid
+from appliance.store import actors, backlog, collections, repos, scans
+from appliance.store.backlog import Due
+from appliance.store.database import Transaction
+from appliance.store.repos import Repo
+
+STEPS = telemetry.counter("backfill_steps", "Steps of work on repositories, by how they ended.", ["outcome"])
+
+SCAN_GOOD_FOR_US: Final = 24 * 3_600_000_000
+IDENTITY_GOOD_FOR_S: Final = 24 * 3600.0
+# A listing that is longer than this is left for the whole repository: one request in place of hundreds.
+PAGES_BEFORE_EXPORT: Final = 20
+# A PDS that knows less than the stream brought is behind for a moment; later it was rolled back.
+BEHIND_ATTEMPTS_MAX: Final = 3
+DELETED: Final = "deleted"
+# Doubts of this kind say that something may be missing, never that something that we hold is wrong.
+MISSED_ONLY: Final = ("gap",)
+
+
+class _Step:
+    """One attempt, and what is known of it when it fails."""
+
+    def __init__(self, tools: Tools, due: Due) -> None:
+        self.tools = tools
+        self.due = due
+        self.origin: str | None = None
+        self.progressed = False
+
+
+async def work(tools: Tools, due: Due) -> Outcome:
+    """Take the repository one step further. Failures that are foreseen end in a later attempt."""
+    step = _Step(tools, due)
+    outcome: Outcome
+    try:
+        outcome = await _take(step)
+    except Overtaken:
+        outcome = "overtaken"
+    except ApplianceError as error:
+        if error.name == "StorageFull":
+            raise
+        if step.origin is not None and isinstance(error, Unavailable):
+            tools.hosts.failed(step.origin, tools.clock.monotonic_s(), error.retry_after_s)
+        await _later(step, error)
+        outcome = "waits"
+    else:
+        if step.origin is not None:
+            tools.hosts.answered(step.origin)
+    STEPS.labels(outcome).inc()
+    return outcome
+
+
+async def _take(step: _Step) -> Outcome:
+    tools, due = step.tools, step.due
+    identity, current = await _identity(tools, due.did, fresh=not due.begun)
+    if identity.pds is None:
+        raise NotFound("the DID document names no PDS")
+    if identity.pds != due.pds:
+        # It was started in the place of another host, or of none: it has to queue for its own.
+        return "again"
+    repo, scan = await tools.database.write(lambda tx: _claim(tx, due.actor, tools.clock.now_us()))
+    if scan is None and due.begun:
+        identity, current = await _identity(tools, due.did, fresh=True)
+    if identity.pds != due.pds:
+        return "again"
+    if identity.pds in tools.hosts.resting(tools.clock.monotonic_s()):
+        raise Unavailable("the host rests after failures", retry_after_s=retries.HOST_PAUSE_MIN_S)
+    step.origin = identity.pds
+    pds = Pds(tools.outbound, identity.pds, tools.dialects.of(identity.pds))
+    if scan is not None and scan.host != pds.origin:
+        return await _elsewhere(tools, repo)
+    try:
+        if scan is None:
+            begun = await _begin(tools, due, repo, pds, current=current)
+            if not isinstance(begun, scans.Scan):
+                return begun
+            scan = begun
+        return await _read(step, repo, scan, pds, identity)
+    except PdsError as error:
+        return await _judge(tools, due, repo, pds, error)
+
+
+def _claim(tx: Transaction, actor: int, now_us: int) -> tuple[Repo, scans.Scan | None]:
+    """Bring the row to SCANNING, unless it is only to be looked at; with the scan that may go on.
+
+    Nothing is read from the PDS before this is committed: any doubt from now on is remembered.
+    """
+    repo = repos.find(tx, actor)
+    if repo is None or repo.state in ("LIVE", "PRUNING"):
+        raise Overtaken
+    if repo.state in ("INACTIVE", "GONE"):
+        return repo, None
+    scan = scans.find_of(tx, actor)
+    if scan is not None and not _resumable(repo, scan, now_us):
+        scans.end(tx, scan.id)
+        scan = None
+    if repo.state == "SCANNING" and scan is not None:
+        return repo, scan
+    if repo.state == "SCANNING":
+        repos.restart(tx, actor, repo.epoch, "restarted", now_us)
+    elif repo.state == "WAIT":
+        repos.retry(tx, actor, repo.epoch, now_us)
+    elif repo.state == "SUSPECT":
+        repos.resync(tx, actor, repo.epoch, repo.reason, 0, now_us)
+    if not repos.start(tx, actor, repo.epoch, now_us):
+        raise Overtaken
+    return repo, scan
+
+
+def _resumable(repo: Repo, scan: scans.Scan, now_us: int) -> bool:
+    """Whether that scan may go on: its rows are of its base rev, whatever happened since."""
+    return (
+        repo.state != "SUSPECT"
+        and scan.method == "listing"
+        and scan.epoch == repo.epoch
+        and now_us - scan.started_us <= SCAN_GOOD_FOR_US
+    )
+
+
+async def _identity(tools: Tools, did: str, *, fresh: bool) -> tuple[Identity, bool]:
+    """Who and where, asked anew before each scan; and whether that is surely current.
+
+    The last known will do to read from while the directory is down, but not to believe bad news.
+    """
+    if fresh:
+        try:
+            return await tools.identities.refresh(did), True
+        except Unavailable as error:
+            log.warning("identity_not_refreshed", did=did, error=error)
+            return await tools.identities.get(did, max_age_s=float("inf")), False
+    return await tools.identities.get(did, max_age_s=IDENTITY_GOOD_FOR_S), True
+
+
+async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool) -> scans.Scan | Outcome:
+    """From SCANNING without a scan to one that has begun, unless none is needed or possible."""
+    status = await _status(pds, due.did)
+    if status.status is not None:
+        if not current:
+            raise Unavailable("the last PDS known of does not have it, and the directory is down")
+        return await _aside(tools, repo, status.status)
+    if repo.state in ("INACTIVE", "GONE"):
+        return await _back(tools, repo)
+    rev = status.rev or await pds.latest_rev(due.did)
+    if tid.tid_us(rev) > tools.clock.now_us() + FUTURE_US:
+        raise BadInput("the rev lies in the future")
+    if repo.base_rev <= rev < repo.seen_rev and repo.attempts < BEHIND_ATTEMPTS_MAX:
+        raise Unavailable("the PDS is behind the stream")
+    if rev < max(repo.base_rev, repo.seen_rev):
+        return await _roll_back(tools, due, repo, rev)
+    if repo.state == "SUSPECT" and repo.cert_rev == rev and repo.reason.startswith(MISSED_ONLY):
+        return await _acquit(tools, repo, rev)
+    numbers = tuple(collections.NUMBERS[nsid] for nsid in collections_of(due))
+
+    def begin(tx: Transaction) -> scans.Scan:
+        still(tx, repo)
+        actors.confirm_status(tx, repo.actor, None)
+        now_us = tools.clock.now_us()
+        scan = scans.begin(tx, repo.actor, repo.epoch, pds.origin, "listing", rev, numbers, now_us)
+        found = scans.find(tx, scan)
+        assert found is not None
+        return found
+
+    return await tools.database.write(begin)
+
+
+async def _status(pds: Pds, did: str) -> Status:
+    """What the PDS says of it; a repository that it doesn't have counts as deleted there."""
+    try:
+        return await pds.status(did)
+    except PdsError as error:
+        if error.name in GONE:
+            return Status(DELETED, None)
+        raise
+
+
+async def _read(step: _Step, repo: Repo, scan: scans.Scan, pds: Pds, identity: Identity) -> Outcome:
+    """Go on reading: first the newest page of everything, then, when others have had theirs, the rest."""
+    parts = _parts(scan)
+    reading = listing_scan.Reading(step.tools, step.due, repo, scan, pds)
+    try:
+        if any(part.pages == 0 for part in parts):
+            parts = await reading.first_pages(parts)
+        else:
+            longest = max((part.pages for part in parts), default=0)
+            dear = longest >= PAGES_BEFORE_EXPORT or (step.due.member and longest > 0)
+            if dear and await signed_scan.read(step.tools, step.due, repo, pds, identity, scan):
+                return "done"
+            parts = await reading.stretch(parts, PAGES_BEFORE_EXPORT)
+    except (Disordered, NotOffered):
+        # Its pages can't be had or can't be trusted; the tree can.
+        if await signed_scan.read(step.tools, step.due, repo, pds, identity, scan):
+            return "done"
+        raise
+    finally:
+        step.progressed = reading.pages > 0
+    if parts:
+        return "more"
+    await reading.finish()
+    return "done"
+
+
+def _parts(scan: scans.Scan) -> list[Part]:
+    """What is left to read; everything until the first page is in."""
+    if scan.cursor is None:
+        return [Part(collections.NSIDS[number]) for number in scan.collections]
+    return listing.unpack(scan.cursor)
+
+
+# ---------------------------------------------------------------- where it goes when it can't be read
+
+
+async def _judge(tools: Tools, due: Due, repo: Repo, pds: Pds, error: PdsError) -> Outcome:
+    """A refusal in the middle: ask what has become of the account. Status codes say nothing certain."""
+    status = await _status(pds, due.did)
+    if status.status is None:
+        raise error
+    tools.identities.forget(due.did)
+    identity = await tools.identities.refresh(due.did)
+    if identity.pds != pds.origin:
+        return await _elsewhere(tools, repo)
+    return await _aside(tools, repo, status.status)
+
+
+async def _elsewhere(tools: Tools, repo: Repo) -> Outcome:
+    """The account lives on another PDS now: what this one would go on to say counts no more."""
+
+    def write(tx: Transaction) -> None:
+        still(tx, repo)
+        found = scans.find_of(tx, repo.actor)
+        if found is not None:
+            scans.end(tx, found.id)
+        repos.restart(tx, repo.actor, repo.epoch, "the account has moved", tools.clock.now_us())
+
+    await tools.database.write(write)
+    log.info("backfill_moved", actor=repo.actor)
+    return "again"
+
+
+async def _aside(tools: Tools, repo: Repo, status: str) -> Outcome:
+    """Inactive or deleted by the word of its own PDS: hide it, and look again later."""
+
+    def write(tx: Transaction) -> None:
+        now_us = tools.clock.now_us()
+        again = repo.state in ("INACTIVE", "GONE") and repo.reason == status
+        attempts = repo.attempts + 1 if again else 0
+        repos.deactivate(tx, repo.actor, status, now_us)
+        if status == DELETED:
+            repos.bury(tx, repo.actor, repo.epoch, now_us)
+        actors.confirm_status(tx, repo.actor, status)
+        pause_us = round(retries.inactive_pause_s(attempts, tools.rng) * 1_000_000)
+        repos.put_off(tx, repo.actor, repo.epoch, attempts, now_us + pause_us)
+
+    await tools.database.write(write)
+    log.info("backfill_aside", actor=repo.actor, status=status)
+    return "aside"
+
+
+async def _back(tools: Tools, repo: Repo) -> Outcome:
+    """Active again."""
+
+    def write(tx: Transaction) -> None:
+        repos.reactivate(tx, repo.actor, tools.clock.now_us())
+        actors.confirm_status(tx, repo.actor, None)
+
+    await tools.database.write(write)
+    return "again"
+
+
+async def _roll_back(tools: Tools, due: Due, repo: Repo, rev: str) -> Outcome:
+    """The PDS was restored from an older copy, or the repository begun anew: revs count again from there."""
+    await tools.database.write(
+        lambda tx: repos.raise_epoch(tx, repo.actor, repo.epoch, "the PDS went back", tools.clock.now_us())
+    )
+    log.warning("rollback_found", did=due.did, rev=rev, base_rev=repo.base_rev, seen_rev=repo.seen_rev)
+    return "again"
+
+
+async def _acquit(tools: Tools, repo: Repo, rev: str) -> Outcome:
+    """Nothing has been written since the certificate, so nothing can be missing."""
+
+    def write(tx: Transaction) -> bool:
+        certificate = backlog.certificate(tx, repo.actor)
+        assert certificate is not None
+        now_us = tools.clock.now_us()
+        return repos.finalise(tx, repo.actor, repo.epoch, rev, certificate, now_us)
+
+    if not await tools.database.write(write):
+        raise Overtaken
+    return "done"
+
+
+async def _later(step: _Step, error: ApplianceError) -> None:
+    """Note the failure and when to try again. Progress made in this attempt wipes out earlier failures."""
+    tools = step.tools
+
+    def write(tx: Transaction) -> int | None:
+        repo = repos.find(tx, step.due.actor)
+        if repo is None:
+            return None
+        attempts = 1 if step.progressed else repo.attempts + 1
+        now_us = tools.clock.now_us()
+        next_us = retries.next_us(now_us, error, attempts, tools.rng)
+        reason = retries.reason_of(error)
+        if not repos.wait(tx, repo.actor, repo.epoch, reason, attempts, next_us, now_us):
+            repos.put_off(tx, repo.actor, repo.epoch, attempts, next_us)
+        return next_us
+
+    next_us = await tools.database.write(write)
+    log.info("backfill_waits", did=step.due.did, reason=retries.reason_of(error), next_us=next_us)

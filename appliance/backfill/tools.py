@@ -1,0 +1,96 @@
+"""What every piece of backfill work needs, and the words they share."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from appliance import telemetry
+from appliance.backfill.pds import Dialects
+from appliance.backfill.retries import Hosts
+from appliance.clock import Clock
+from appliance.config import Settings
+from appliance.identity.identities import Identities
+from appliance.ingest.merge import Rules
+from appliance.outbound.client import Outbound
+from appliance.store import collections, repos
+from appliance.store.backlog import Due
+from appliance.store.database import Database, Transaction
+
+log = telemetry.Log("backfill")
+
+# What is shown of anybody, newest things first; and what only a member's own reading and writing needs.
+FOLLOWEE: Final = ("app.bsky.feed.post", "app.bsky.feed.repost", "app.bsky.actor.profile")
+FOLLOWS: Final = "app.bsky.graph.follow"
+WINDOWED: Final = frozenset({"app.bsky.feed.post", "app.bsky.feed.repost", "app.bsky.feed.like"})
+
+# A rev may be this far ahead of our clock: https://atproto.com/specs/sync
+FUTURE_US: Final = 5 * 60_000_000
+
+Outcome = Literal["more", "done", "waits", "aside", "again", "overtaken"]
+
+
+class Overtaken(Exception):
+    """The repository has moved on by other hands: this work is void."""
+
+
+@dataclass
+class Tools:
+    """The parts that a job works with. One for the life of the process."""
+
+    database: Database
+    outbound: Outbound
+    identities: Identities
+    settings: Settings
+    clock: Clock
+    rules: Rules
+    dialects: Dialects
+    hosts: Hosts
+    rng: random.Random
+    folder: Path
+    exports: ExportFailures = field(default_factory=lambda: ExportFailures())
+    unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+
+
+class ExportFailures:
+    """Accounts whose whole repository could not be had lately: their collections are listed instead."""
+
+    FAILURES_MAX = 3
+    FORGET_AFTER_S = 6 * 3600.0
+
+    def __init__(self) -> None:
+        self._failures: dict[str, tuple[int, float]] = {}
+
+    def refused(self, did: str, now_s: float) -> None:
+        """The host doesn't give it, or it is too large: don't ask again soon."""
+        self._failures[did] = (self.FAILURES_MAX, now_s)
+
+    def failed(self, did: str, now_s: float) -> None:
+        """What came was cut or wrong: it may be whole the next time."""
+        self._failures[did] = (self._failures.get(did, (0, 0.0))[0] + 1, now_s)
+
+    def usable(self, did: str, now_s: float) -> bool:
+        """Is it worth asking?"""
+        failures, at_s = self._failures.get(did, (0, 0.0))
+        if failures and now_s - at_s > self.FORGET_AFTER_S:
+            del self._failures[did]
+            return True
+        return failures < self.FAILURES_MAX
+
+
+def still(tx: Transaction, repo: repos.Repo) -> None:
+    """Is the repository still this worker's? Raises Overtaken."""
+    now = repos.find(tx, repo.actor)
+    if now is None or now.epoch != repo.epoch or now.state != "SCANNING":
+        raise Overtaken
+
+
+def collections_of(due: Due) -> tuple[str, ...]:
+    """What is read of this account, in order: whom a member follows decides what else is to be read."""
+    if not due.member:
+        return FOLLOWEE
+    rest = tuple(nsid for nsid in collections.NUMBERS if nsid not in (FOLLOWS, *FOLLOWEE))
+    return (FOLLOWS, *FOLLOWEE, *rest)

@@ -1,0 +1,92 @@
+"""What an operator does about members: add, remove, list, invite."""
+
+from __future__ import annotations
+
+import secrets
+
+from appliance.clock import Clock
+from appliance.config import Settings
+from appliance.errors import BadInput, NotFound
+from appliance.identity.identities import Identities
+from appliance.members import admission
+from appliance.protocol import syntax
+from appliance.store import actors, members
+from appliance.store.database import Database, Transaction
+
+INVITE_USES_MAX = 10_000
+# Without the letters and digits that people confuse.
+_CODE_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+_CODE_GROUPS = 3
+_CODE_GROUP_CHARS = 5
+
+
+async def add(
+    database: Database, identities: Identities, settings: Settings, clock: Clock, who: str
+) -> tuple[str, bool]:
+    """Admit this DID or handle whatever the admission mode; the DID, and whether they are new.
+
+    Raises NotFound for a handle that leads nowhere, Refused when the house is full.
+    """
+    did = await _did_of(identities, who)
+    # Whoever doesn't exist can't be a member: raises NotFound.
+    await identities.get(did)
+    now_us = clock.now_us()
+
+    def work(tx: Transaction) -> bool:
+        return admission.admit(tx, settings, actors.ensure(tx, did, now_us), "operator", now_us)
+
+    return did, await database.write(work, durable=True)
+
+
+async def remove(database: Database, identities: Identities, clock: Clock, who: str) -> str:
+    """End a membership; the DID. Raises NotFound when they are no member."""
+    did = who if syntax.is_did(who) else await _member_by_handle(database, who)
+    if did is None:
+        did = await _did_of(identities, who)
+    now_us = clock.now_us()
+
+    def work(tx: Transaction) -> bool:
+        actor = actors.find_id(tx, did)
+        return actor is not None and admission.leave(tx, actor, now_us)
+
+    if not await database.write(work, durable=True):
+        raise NotFound(f"{who} is not a member")
+    return did
+
+
+async def listing(database: Database) -> list[members.Member]:
+    """Every member, longest here first."""
+    return await database.read(members.listing)
+
+
+async def invite(database: Database, clock: Clock, uses: int = 1) -> str:
+    """A new code that admits so many people, when admission is by invite."""
+    if not 1 <= uses <= INVITE_USES_MAX:
+        raise BadInput(f"an invite code admits 1 to {INVITE_USES_MAX} people")
+    code = "-".join(
+        "".join(secrets.choice(_CODE_ALPHABET) for _ in range(_CODE_GROUP_CHARS)) for _ in range(_CODE_GROUPS)
+    )
+    now_us = clock.now_us()
+    await database.write(lambda tx: members.add_invite(tx, code, uses, now_us), durable=True)
+    return code
+
+
+async def invites(database: Database) -> list[members.Invite]:
+    """Every code that still admits."""
+    return await database.read(members.invites)
+
+
+async def _did_of(identities: Identities, who: str) -> str:
+    if who.startswith("did:"):
+        return syntax.normalise_did(who)
+    did = await identities.resolve_handle(syntax.normalise_handle(who.removeprefix("@")))
+    if did is None:
+        raise NotFound(f"the handle {who} leads to no account")
+    return did
+
+
+async def _member_by_handle(database: Database, who: str) -> str | None:
+    """Found without the network, so that a member whose handle no longer resolves can be removed."""
+    handle = who.removeprefix("@").lower()
+    found = [member.did for member in await database.read(members.listing) if member.handle == handle]
+    return found[0] if found else None

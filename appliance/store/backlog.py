@@ -1,0 +1,139 @@
+"""Which repositories wait for backfill, and how their work stands, for workers and for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import orjson
+
+from appliance.store.database import Reader, Transaction
+from appliance.store.repos import Certificate
+
+
+class Due(NamedTuple):
+    """A repository to work on. ``pds`` may not be known yet; ``begun`` when a scan is under way."""
+
+    actor: int
+    did: str
+    pds: str | None
+    member: bool
+    begun: bool
+
+
+_DUE = """
+WITH waiting AS (
+  SELECT r.actor, r.state, r.priority, r.next_at_us, 0 AS begun FROM repo r
+  WHERE r.state IN ('QUEUED', 'WAIT', 'SUSPECT') AND r.next_at_us <= ?1 AND r.refs > 0
+  UNION ALL
+  SELECT r.actor, r.state, r.priority, r.next_at_us, s.id IS NOT NULL FROM repo r
+  LEFT JOIN scan s ON s.actor = r.actor WHERE r.state = 'SCANNING' AND r.refs > 0
+  UNION ALL
+  SELECT r.actor, r.state, -1, r.next_at_us, 0 FROM repo r
+  WHERE r.state IN ('INACTIVE', 'GONE') AND r.next_at_us <= ?1 AND r.refs > 0
+), ranked AS (
+  SELECT w.*, a.did, a.pds,
+    row_number() OVER (PARTITION BY a.pds ORDER BY w.begun, w.priority DESC, w.next_at_us, w.actor) AS place
+  FROM waiting w JOIN actor a ON a.id = w.actor
+  WHERE (a.pds IS NULL OR a.pds NOT IN (SELECT value FROM json_each(?2)))
+    AND w.actor NOT IN (SELECT value FROM json_each(?3))
+)
+SELECT k.actor, k.did, k.pds, EXISTS (SELECT 1 FROM member m WHERE m.actor = k.actor), k.begun
+FROM ranked k WHERE k.place <= ?4
+ORDER BY k.begun, k.priority DESC, k.place, k.next_at_us
+LIMIT ?5
+"""
+
+
+def due(
+    reader: Reader,
+    now_us: int,
+    hosts_busy: Iterable[str],
+    actors_busy: Iterable[int],
+    per_host: int,
+    rows_max: int,
+) -> list[Due]:
+    """What may be worked on now, leaving out these hosts and actors.
+
+    At most ``per_host`` of one host, so that a thousand of one don't hide the others. Those whose first
+    page nobody has seen yet come before those that only go on.
+    """
+    rows = reader.all(
+        _DUE,
+        (
+            now_us,
+            orjson.dumps(list(hosts_busy)).decode(),
+            orjson.dumps(list(actors_busy)).decode(),
+            per_host,
+            rows_max,
+        ),
+    )
+    return [Due(actor, did, pds, bool(member), bool(begun)) for actor, did, pds, member, begun in rows]
+
+
+def certificate(reader: Reader, actor: int) -> Certificate | None:
+    """The certificate that the repository has; without digest where that was of no single rev."""
+    row = reader.one(
+        "SELECT cert_rev, cert_method, cert_digest, cert_count FROM repo"
+        " WHERE actor = ? AND cert_rev IS NOT NULL",
+        (actor,),
+    )
+    return None if row is None else Certificate(*row)
+
+
+def forget_digest(tx: Transaction, actor: int) -> None:
+    """The account wrote while it was read: our rows follow the merge rule, the digest belongs to no rev."""
+    tx.run("UPDATE repo SET cert_digest = NULL WHERE actor = ? AND cert_rev IS NOT NULL", (actor,))
+
+
+def complete_since(tx: Transaction, actor: int, date: str) -> None:
+    """Say what is missing by the operator's choice: everything before that date."""
+    tx.run("UPDATE repo SET reason = ? WHERE actor = ? AND state = 'LIVE'", (f"history since {date}", actor))
+
+
+def is_covered(reader: Reader) -> bool:
+    """Is there a stream whose position we hold, so that it goes on from there whatever happens?"""
+    return reader.value("SELECT 1 FROM upstream LIMIT 1") is not None
+
+
+def counts_for(reader: Reader, viewer: int) -> dict[str, int]:
+    """The same for the viewer and whom they follow."""
+    return dict(
+        reader.all(
+            "SELECT coalesce(r.state, 'QUEUED'), count(*) FROM (SELECT ?1 AS actor UNION"
+            " SELECT subject FROM link WHERE kind = 3 AND actor = ?1 AND waiting = 0) f"
+            " LEFT JOIN repo r ON r.actor = f.actor GROUP BY 1",
+            (viewer,),
+        )
+    )
+
+
+class Progress(NamedTuple):
+    """How one repository stands. ``pages`` and ``rows`` are of the scan under way."""
+
+    did: str
+    handle: str | None
+    state: str
+    reason: str
+    since_us: int
+    next_at_us: int
+    attempts: int
+    pages: int
+    rows: int
+    cert_rev: str | None
+    cert_us: int | None
+    cert_method: str | None
+    cert_count: int | None
+
+
+def progress(reader: Reader, *, did: str | None = None, rows_max: int = 1000) -> list[Progress]:
+    """How tracked repositories stand, the incomplete ones first; of one DID, or of all."""
+    rows = reader.all(
+        "SELECT a.did, a.handle, r.state, r.reason, r.since_us, r.next_at_us, r.attempts,"
+        " coalesce(s.pages, 0), coalesce(s.rows, 0), r.cert_rev, r.cert_us, r.cert_method, r.cert_count"
+        " FROM repo r JOIN actor a ON a.id = r.actor LEFT JOIN scan s ON s.actor = r.actor"
+        " WHERE r.refs > 0 AND (?1 IS NULL OR a.did = ?1)"
+        " ORDER BY r.state = 'LIVE', r.priority DESC, r.actor LIMIT ?2",
+        (did, rows_max),
+    )
+    return [Progress(*row) for row in rows]

@@ -1,0 +1,167 @@
+"""Profile cards: what an actor's own records say, as finished pieces without anything of the viewer's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from appliance.errors import BadInput
+from appliance.protocol.syntax import parse_datetime_us
+from appliance.store.actor_reads import ActorRow, SelfRecord
+from appliance.store.post_reads import Body
+from appliance.timeline import names
+from appliance.timeline.json_text import instant, joined, normal_instant, text
+
+_FOLLOWERS = b'{"allowSubscriptions":"followers"}'
+
+
+class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Pieces of one actor's views; ``members`` are those of an object, without its braces."""
+
+    did: str
+    handle: str
+    basic: bytes  # members of profileViewBasic but associated, viewer, labels
+    opening: bytes  # profileViewBasic up to where viewer and labels follow
+    associated: bytes  # members of "associated" that every view has
+    more: bytes  # members that profileView adds
+    detail: bytes  # members that profileViewDetailed adds
+    labels: tuple[bytes, ...]
+    labels_json: bytes  # the array of them
+    labels_uri: str
+    pinned_uri: str | None
+    is_labeler: bool
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes."""
+        pieces = (
+            self.basic,
+            self.opening,
+            self.labels_json,
+            self.associated,
+            self.more,
+            self.detail,
+            *self.labels,
+        )
+        return sum(map(len, pieces)) + 80 * len(pieces)
+
+
+def build(
+    actor: ActorRow,
+    records: dict[str, tuple[SelfRecord, Body]],
+    images: str,
+) -> Card:
+    """From the actor's ``self`` records by collection name."""
+    did, handle = actor.did, actor.handle or "handle.invalid"
+    basic: dict[str, Any] = {"did": did, "handle": handle}
+    more: dict[str, Any] = {}
+    detail: dict[str, Any] = {}
+    labels: list[bytes] = []
+    labels_uri = f"at://{did}/{names.PROFILE}/self"
+    pinned_uri = None
+    profile = records.get(names.PROFILE)
+    if profile is not None:
+        row, body = profile
+        record = parsed(body.json)
+        _take_text(basic, record, "displayName")
+        _take_text(basic, record, "pronouns")
+        avatar = blob_cid(record.get("avatar"))
+        if avatar:
+            basic["avatar"] = f"{images}/avatar/plain/{did}/{avatar}"
+        if isinstance(record.get("createdAt"), str):
+            basic["createdAt"] = normal_instant(record["createdAt"])
+        _take_text(more, record, "description")
+        more["indexedAt"] = instant(_shown_ms(record.get("createdAt"), body))
+        banner = blob_cid(record.get("banner"))
+        if banner:
+            detail["banner"] = f"{images}/banner/plain/{did}/{banner}"
+        website = record.get("website")
+        if isinstance(website, str) and website.startswith("https://"):
+            detail["website"] = website
+        pinned = record.get("pinnedPost")
+        if isinstance(pinned, dict) and isinstance(pinned.get("uri"), str):
+            pinned_uri = pinned["uri"]
+            detail["pinnedPost"] = {"uri": pinned_uri, "cid": pinned.get("cid")}
+        labels = self_labels(record, did, labels_uri, row.cid)
+    associated = _associated({name: parsed(body.json) for name, (_, body) in records.items()})
+    is_labeler = names.LABELER in records
+    labeler = b'"labeler":true,' if is_labeler else b""
+    return Card(
+        did=did,
+        handle=handle,
+        basic=_members(basic),
+        opening=b'{%b,"associated":{%b%b}' % (_members(basic), labeler, associated),
+        associated=associated,
+        more=_members(more),
+        detail=_members(detail),
+        labels=tuple(labels),
+        labels_json=joined(labels),
+        labels_uri=labels_uri,
+        pinned_uri=pinned_uri,
+        is_labeler=is_labeler,
+    )
+
+
+def _shown_ms(created: object, body: Body) -> int:
+    """A profile stands in no list: its time is that of the version shown."""
+    try:
+        claimed_ms = parse_datetime_us(created) // 1000 if isinstance(created, str) else body.indexed_ms
+    except BadInput:
+        claimed_ms = 0
+    return min(claimed_ms, body.indexed_ms)
+
+
+def _associated(records: dict[str, dict[str, Any]]) -> bytes:
+    members = []
+    chat = records.get(names.CHAT_DECLARATION)
+    if chat is not None:
+        shown = {k: chat[k] for k in ("allowIncoming", "allowGroupInvites") if isinstance(chat.get(k), str)}
+        members.append(b'"chat":' + text(shown))
+    allow = records.get(names.NOTIFICATION_DECLARATION, {}).get("allowSubscriptions")
+    allow = allow if isinstance(allow, str) else "followers"
+    members.append(b'"activitySubscription":' + text({"allowSubscriptions": allow}))
+    return b",".join(members)
+
+
+def self_labels(record: dict[str, Any], did: str, uri: str, cid: str) -> list[bytes]:
+    """What an author says about a record of his own, as labels."""
+    labels = record.get("labels")
+    values = labels.get("values") if isinstance(labels, dict) else None
+    if not isinstance(values, list):
+        return []
+    cts = normal_instant(record.get("createdAt"))
+    return [
+        text({"src": did, "uri": uri, "cid": cid, "val": value["val"], "cts": cts})
+        for value in values
+        if isinstance(value, dict) and isinstance(value.get("val"), str)
+    ]
+
+
+def blob_cid(blob: object) -> str | None:
+    """The cid of a blob reference, of today's or of the oldest form."""
+    if not isinstance(blob, dict):
+        return None
+    ref = blob.get("ref")
+    link = ref.get("$link") if isinstance(ref, dict) else blob.get("cid")
+    return link if isinstance(link, str) else None
+
+
+def _take_text(into: dict[str, Any], record: dict[str, Any], name: str) -> None:
+    value = record.get(name)
+    if isinstance(value, str):
+        into[name] = value
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """A record as values; one too deep for that shows nothing but itself."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _members(values: dict[str, Any]) -> bytes:
+    return text(values)[1:-1]

@@ -1,0 +1,363 @@
+"""From what was read to bytes of JSON: profiles, posts, embeds, feed items.
+
+Finished pieces come from the cache; only counts and the viewer's own bits are written for each answer.
+``inner`` means the members of an object without its braces, so that a ``$type`` can go before.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from appliance.store.actor_reads import Counts
+from appliance.store.post_reads import LabelRow, RecordRow
+from appliance.store.timeline import BREAKS_POST_GATE, BREAKS_THREAD_GATE, Item
+from appliance.store.timeline import REPOST as REPOST_FLAG
+from appliance.timeline import names
+from appliance.timeline.hydration import State
+from appliance.timeline.json_text import instant, joined, text
+from appliance.timeline.posts import PostText
+
+_NO_RELATION = (
+    b',"viewer":{"muted":false,"mutedOnlyReposts":false,"mutedOnlyQuoteposts":false,"blockedBy":false}'
+)
+_NOTHING_DONE = b',"viewer":{"bookmarked":false,"threadMuted":false,"embeddingDisabled":false}'
+_EMBEDS_MAX = 2
+
+
+class Presenter:
+    """Writes the views of one answer; the same view is written once."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._basic: dict[int, bytes | None] = {}
+        self._posts: dict[tuple[int, int], bytes | None] = {}
+
+    # ------------------------------------------------------------ people
+
+    def profile_basic(self, actor: int) -> bytes | None:
+        """profileViewBasic; None where the account does not exist for the caller."""
+        try:
+            return self._basic[actor]
+        except KeyError:
+            view = self._profile(actor)
+            self._basic[actor] = view
+            return view
+
+    def profile(self, actor: int) -> bytes | None:
+        """profileView."""
+        if not self._state.sees_actor(actor):
+            return None
+        more = self._state.cards[actor].more
+        return self._profile(actor, more=b"," + more if more else b"")
+
+    def _profile(self, actor: int, *, more: bytes = b"") -> bytes | None:
+        state = self._state
+        if not state.sees_actor(actor):
+            return None
+        card = state.cards[actor]
+        labels = card.labels_json if not state.labels else self._actor_labels(actor)
+        return b"".join((card.opening, self._relation(actor), b',"labels":', labels, more, b"}"))
+
+    def profile_detailed(
+        self, actor: int, counts: Counts, owned: dict[str, int], known: tuple[int, list[int]] | None
+    ) -> bytes | None:
+        """profileViewDetailed. ``known``: how many followers the viewer knows, and some of them."""
+        state = self._state
+        if not state.sees_actor(actor):
+            return None
+        card = state.cards[actor]
+        viewer = b""
+        if known is not None:
+            views = [view for i in known[1] if (view := self.profile_basic(i)) is not None]
+            viewer = b',"knownFollowers":{"count":%d,"followers":%b}' % (known[0], joined(views))
+        numbers = b'"followersCount":%d,"followsCount":%d,"postsCount":%d' % (
+            counts.followers,
+            counts.follows,
+            counts.posts,
+        )
+        associated = b'"lists":%d,"feedgens":%d,"starterPacks":%d,"labeler":%b,' % (
+            owned[names.LIST],
+            owned[names.GENERATOR],
+            owned[names.STARTER_PACK],
+            b"true" if card.is_labeler else b"false",
+        )
+        members = [
+            card.basic,
+            b'"associated":{' + associated + card.associated + b"}",
+            card.more,
+            card.detail,
+            numbers,
+            b'"labels":' + self._actor_labels(actor),
+        ]
+        return b"{" + b",".join(m for m in members if m) + self._relation(actor, viewer) + b"}"
+
+    def _relation(self, actor: int, more: bytes = b"") -> bytes:
+        state = self._state
+        if state.viewer is None:
+            return b""
+        if actor == state.viewer and not more:
+            return _NO_RELATION
+        following = state.following.get(actor) if actor != state.viewer else None
+        followed_by = state.followed_by.get(actor) if actor != state.viewer else None
+        blocking = state.blocking.get(actor)
+        muted = actor in state.muted
+        blocked_by = actor in state.blocked_by
+        if not (following or followed_by or blocking or muted or blocked_by or more):
+            return _NO_RELATION
+        parts = [
+            b',"viewer":{"muted":%b,"mutedOnlyReposts":false,"mutedOnlyQuoteposts":false,"blockedBy":%b'
+            % (b"true" if muted else b"false", b"true" if blocked_by else b"false")
+        ]
+        if blocking:
+            parts.append(_address("blocking", state.viewer_did, names.BLOCK, blocking))
+        elif not blocked_by:
+            if following:
+                parts.append(_address("following", state.viewer_did, names.FOLLOW, following))
+            if followed_by:
+                did = state.cards[actor].did
+                parts.append(_address("followedBy", did, names.FOLLOW, followed_by))
+        parts.append(more)
+        parts.append(b"}")
+        return b"".join(parts)
+
+    def _actor_labels(self, actor: int) -> bytes:
+        card = self._state.cards[actor]
+        labels = self._state.labels
+        stated = [*labels.get(card.did, ()), *labels.get(card.labels_uri, ())]
+        return joined([*map(_label, stated), *card.labels]) if stated else card.labels_json
+
+    # ------------------------------------------------------------ posts
+
+    def post(self, record: int) -> bytes | None:
+        """postView, inner; None where the post does not exist for the caller."""
+        key = (record, 0)
+        if key in self._posts:
+            return self._posts[key]
+        view = self._post(record)
+        self._posts[key] = view
+        return view
+
+    def _post(self, record: int) -> bytes | None:
+        state = self._state
+        if not state.sees_post(record):
+            return None
+        row, said = state.records[record], state.texts[record]
+        author = self.profile_basic(row.actor)
+        assert author is not None
+        embed = self._embed(row, said, depth=0)
+        return b"".join(
+            (
+                said.head,
+                b',"author":',
+                author,
+                b',"record":',
+                said.record,
+                b',"embed":' + embed if embed else b"",
+                b',"bookmarkCount":%d,"replyCount":%d,"repostCount":%d,"likeCount":%d,"quoteCount":%d'
+                % (row.bookmarks or 0, row.replies or 0, row.reposts or 0, row.likes or 0, row.quotes or 0),
+                self._done(row, said),
+                b',"labels":',
+                self._post_labels(said),
+            )
+        )
+
+    def _done(self, row: RecordRow, said: PostText) -> bytes:
+        """What the viewer did with the post, or may do."""
+        state = self._state
+        if state.viewer is None:
+            return b""
+        like, repost = state.likes.get(row.id), state.reposts.get(row.id)
+        own = row.actor == state.viewer
+        bookmarked = row.id in state.bookmarked
+        if not (like or repost or own or bookmarked):
+            return _NOTHING_DONE
+        parts = [
+            b',"viewer":{"bookmarked":%b,"threadMuted":false,"embeddingDisabled":false'
+            % (b"true" if bookmarked else b"false")
+        ]
+        if like:
+            parts.append(_address("like", state.viewer_did, names.LIKE, like))
+        if repost:
+            parts.append(_address("repost", state.viewer_did, names.REPOST, repost))
+        if own and state.cards[row.actor].pinned_uri:
+            parts.append(b',"pinned":' + text(state.cards[row.actor].pinned_uri == said.uri))
+        parts.append(b"}")
+        return b"".join(parts)
+
+    def _post_labels(self, said: PostText) -> bytes:
+        stated = self._state.labels.get(said.uri)
+        return joined([*map(_label, stated), *said.labels]) if stated else said.labels_json
+
+    # ------------------------------------------------------------ embeds
+
+    def _embed(self, row: RecordRow, said: PostText, *, depth: int) -> bytes | None:
+        if said.embed is not None:
+            return said.embed
+        if said.quote_uri is None or depth >= _EMBEDS_MAX:
+            return None
+        quoted = b'{"record":' + self._quoted(row, said.quote_uri, depth=depth + 1) + b"}"
+        if said.media is not None:
+            return (
+                b'{"$type":"app.bsky.embed.recordWithMedia#view","media":'
+                + said.media
+                + b',"record":'
+                + quoted
+                + b"}"
+            )
+        return b'{"$type":"app.bsky.embed.record#view",' + quoted[1:]
+
+    def _quoted(self, row: RecordRow, uri: str, *, depth: int) -> bytes:
+        state = self._state
+        target = row.quote
+        author = state.actor_of(target)
+        if author is not None and (
+            state.blocked(author)
+            or (not state.operator and author != row.actor and state.blocking_each_other(row.actor, author))
+        ):
+            return b'{"$type":"app.bsky.embed.record#viewBlocked",' + self._blocked(uri, author) + b"}"
+        if (row.flags or 0) & BREAKS_POST_GATE:
+            return b'{"$type":"app.bsky.embed.record#viewDetached","detached":true,"uri":' + text(uri) + b"}"
+        if target is None or not state.sees_post(target):
+            return b'{"$type":"app.bsky.embed.record#viewNotFound","notFound":true,"uri":' + text(uri) + b"}"
+        key = (target, depth)
+        view = self._posts.get(key)
+        if view is None:
+            view = self._quoted_post(target, depth)
+            self._posts[key] = view
+        return view
+
+    def _quoted_post(self, record: int, depth: int) -> bytes:
+        state = self._state
+        row, said = state.records[record], state.texts[record]
+        author = self.profile_basic(row.actor)
+        assert author is not None
+        embeds = b""
+        if depth < _EMBEDS_MAX:
+            embed = self._embed(row, said, depth=depth)
+            embeds = b',"embeds":' + joined([embed] if embed else [])
+        return b"".join(
+            (
+                b'{"$type":"app.bsky.embed.record#viewRecord",',
+                said.head,
+                b',"author":',
+                author,
+                b',"value":',
+                said.record,
+                b',"labels":',
+                self._post_labels(said),
+                b',"replyCount":%d,"repostCount":%d,"likeCount":%d,"quoteCount":%d'
+                % (row.replies or 0, row.reposts or 0, row.likes or 0, row.quotes or 0),
+                embeds,
+                b"}",
+            )
+        )
+
+    # ------------------------------------------------------------ what is not shown
+
+    def _blocked(self, uri: str, author: int) -> bytes:
+        state = self._state
+        viewer = b""
+        if state.viewer is not None:
+            viewer = b',"viewer":{"blockedBy":%b' % (b"true" if author in state.blocked_by else b"false")
+            blocking = state.blocking.get(author)
+            if blocking:
+                viewer += _address("blocking", state.viewer_did, names.BLOCK, blocking)
+            viewer += b"}"
+        did = text(state.actors[author].did)
+        return b'"uri":%b,"blocked":true,"author":{"did":%b%b}' % (text(uri), did, viewer)
+
+    def blocked_post(self, uri: str, author: int) -> bytes:
+        """blockedPost."""
+        return b'{"$type":"app.bsky.feed.defs#blockedPost",' + self._blocked(uri, author) + b"}"
+
+    @staticmethod
+    def not_found_post(uri: str) -> bytes:
+        """notFoundPost."""
+        return b'{"$type":"app.bsky.feed.defs#notFoundPost","notFound":true,"uri":' + text(uri) + b"}"
+
+    # ------------------------------------------------------------ feed items
+
+    def feed_item(self, item: Item, *, pinned: bool = False) -> bytes | None:
+        """feedViewPost; None where it can't be shown."""
+        state = self._state
+        post = self.post(item.subject)
+        if post is None:
+            return None
+        parts = [b'{"post":{', post, b"}"]
+        if pinned:
+            parts.append(b',"reason":{"$type":"app.bsky.feed.defs#reasonPin"}')
+        elif item.flags & REPOST_FLAG:
+            by = self.profile_basic(item.actor)
+            if by is None or not state.sees_record(item.id):
+                return None
+            row = state.records[item.id]
+            parts.append(
+                b',"reason":{"$type":"app.bsky.feed.defs#reasonRepost","by":%b,"uri":%b,"cid":%b,"indexedAt":"%b"}'
+                % (by, self._repost_uri(row), text(row.cid), instant(item.sort_ms).encode())
+            )
+        row, said = state.records[item.subject], state.texts[item.subject]
+        if said.parent_uri is not None and not (row.flags or 0) & BREAKS_THREAD_GATE:
+            parts.append(b',"reply":' + self._reply(row, said))
+        parts.append(b"}")
+        return b"".join(parts)
+
+    def _repost_uri(self, row: RecordRow) -> bytes:
+        return text(f"at://{self._state.actors[row.actor].did}/{names.REPOST}/{row.rkey}")
+
+    def _reply(self, row: RecordRow, said: PostText) -> bytes:
+        state = self._state
+        parent, root = row.parent, row.root
+        parent_actor, root_actor = state.actor_of(parent), state.actor_of(root)
+        parent_row = state.records.get(parent) if parent is not None else None
+        shows_parent = self._shows(parent)
+        parent_view = self._context(parent, parent_actor, said.parent_uri or "")
+        root_view = self._context(root, root_actor, said.root_uri or "")
+        if not state.operator:
+            if (
+                shows_parent
+                and parent_actor is not None
+                and state.blocking_each_other(row.actor, parent_actor)
+            ):
+                parent_view, shows_parent = self.blocked_post(said.parent_uri or "", parent_actor), False
+            if root_actor is not None and self._shows(root):
+                above = state.actor_of(parent_row.root) if parent_row is not None else None
+                between = parent_actor is not None and above is not None
+                if state.blocking_each_other(row.actor, root_actor) or (
+                    between and state.blocking_each_other(parent_actor, above)  # type: ignore[arg-type]
+                ):
+                    root_view = self.blocked_post(said.root_uri or "", root_actor)
+        grandparent = b""
+        if shows_parent and parent_row is not None:
+            actor = state.actor_of(parent_row.parent)
+            view = self.profile_basic(actor) if actor is not None else None
+            if view is not None:
+                grandparent = b',"grandparentAuthor":' + view
+        return b'{"root":%b,"parent":%b%b}' % (root_view, parent_view, grandparent)
+
+    def _shows(self, record: int | None) -> bool:
+        """Whether it is shown as a post to this viewer."""
+        if record is None or not self._state.sees_post(record):
+            return False
+        return not self._state.blocked(self._state.records[record].actor)
+
+    def _context(self, record: int | None, actor: int | None, uri: str) -> bytes:
+        state = self._state
+        if record is None or actor is None or not state.sees_post(record):
+            return self.not_found_post(uri)
+        if state.blocked(actor):
+            return self.blocked_post(uri, actor)
+        view = self.post(record)
+        assert view is not None
+        return b'{"$type":"app.bsky.feed.defs#postView",' + view + b"}"
+
+
+def _address(name: str, did: str | None, collection: str, rkey: str) -> bytes:
+    """A member that names a record; DIDs and record keys have nothing that JSON escapes."""
+    return f',"{name}":"at://{did}/{collection}/{rkey}"'.encode()
+
+
+def _label(row: LabelRow) -> bytes:
+    label = {"src": row.src, "uri": row.uri, "val": row.val, "cts": row.cts}
+    if row.cid:
+        label["cid"] = row.cid
+    return orjson.dumps(label)

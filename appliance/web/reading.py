@@ -1,0 +1,93 @@
+"""The pages' view of the timeline: the same answers that XRPC clients get, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from appliance.errors import BadInput
+from appliance.store import actors, progress
+from appliance.store.database import Database, Reader
+from appliance.timeline.asker import PUBLIC, Asker
+from appliance.timeline.views import Views
+from appliance.web.doors import Json, Page, Progress
+
+THREAD_DEPTH = 10
+THREAD_HEIGHT = 80
+LOADING = ("QUEUED", "SCANNING")
+
+
+class Pages:
+    """``lag_s`` tells how far behind the network the rows are; None while nobody knows."""
+
+    def __init__(self, views: Views, database: Database, lag_s: Callable[[], float | None]) -> None:
+        self._views = views
+        self._database = database
+        self._lag_s = lag_s
+
+    async def timeline(self, viewer: str, *, limit: int, before: str, after: str) -> Page:
+        """The page after the one cursor or before the other; the newest without any."""
+        if after:
+            answer = await self._views.newer_timeline(Asker(did=viewer), after=after, limit=limit)
+        else:
+            answer = await self._views.timeline(Asker(did=viewer), cursor=before or None, limit=limit)
+        body = answer.parsed()
+        return Page(body["feed"], body.get("cursor", ""), answer.newer if before or after else "")
+
+    async def author_feed(
+        self, viewer: str | None, actor: str, *, limit: int, before: str, kinds: str
+    ) -> Page:
+        """One account's posts."""
+        answer = await self._views.author_feed(
+            _asker(viewer), actor, only=kinds, cursor=before or None, limit=limit, pins=True
+        )
+        body = answer.parsed()
+        return Page(body["feed"], body.get("cursor", ""), "")
+
+    async def profile(self, viewer: str | None, actor: str) -> Json:
+        """An account in detail."""
+        found: Json = (await self._views.profile(_asker(viewer), actor)).parsed()
+        return found
+
+    async def thread(self, viewer: str | None, uri: str) -> Json:
+        """A post between what it answers and what answers it."""
+        answer = await self._views.thread(_asker(viewer), uri, depth=THREAD_DEPTH, height=THREAD_HEIGHT)
+        if answer.error is not None:
+            raise answer.error
+        found: Json = answer.parsed()
+        return found
+
+    async def progress(self, viewer: str) -> Progress:
+        """How complete the viewer's timeline is."""
+
+        def count(reader: Reader) -> dict[str, int]:
+            actor = actors.find_id(reader, viewer)
+            if actor is None:
+                raise BadInput("nothing is known of this account")
+            return progress.of_viewer(reader, actor)
+
+        return self._progress(await self._database.read(count))
+
+    async def progress_of(self, did: str) -> Progress | None:
+        """How complete one account is here; None when it is not followed by anybody here."""
+
+        def find(reader: Reader) -> str | None:
+            actor = actors.find_id(reader, did)
+            return None if actor is None else progress.of_actor(reader, actor)
+
+        state = await self._database.read(find)
+        return None if state is None else self._progress({state: 1})
+
+    def _progress(self, states: dict[str, int]) -> Progress:
+        return Progress(
+            total=sum(states.values()),
+            live=states.get("LIVE", 0),
+            loading=sum(states.get(state, 0) for state in LOADING),
+            waiting=states.get("WAIT", 0),
+            doubtful=states.get("SUSPECT", 0),
+            inactive=states.get("INACTIVE", 0) + states.get("GONE", 0),
+            stream_lag_s=self._lag_s(),
+        )
+
+
+def _asker(viewer: str | None) -> Asker:
+    return Asker(did=viewer) if viewer else PUBLIC

@@ -1,0 +1,60 @@
+"""What a method is: who may call it, with what, and the function that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any, Protocol
+
+import msgspec
+
+from appliance.timeline.asker import Asker
+from appliance.timeline.views import Answer
+
+
+class Access(Enum):
+    """Whose calls are answered. A token that is present has to be right in any case."""
+
+    PUBLIC = "nobody is asked who he is"
+    OPTIONAL = "anybody; a viewer sees more"
+    REQUIRED = "viewers only"
+    OPERATOR = "the operator's password only"
+
+
+class Caller(Protocol):
+    """Who asks, proven. ``member`` is whether anything is kept for him here."""
+
+    @property
+    def did(self) -> str: ...
+    @property
+    def member(self) -> bool: ...
+
+
+class Authenticate(Protocol):
+    """Turns an Authorization header into a caller; None without a header.
+
+    Raises Refused for one that proves nothing, Unavailable when that couldn't be found out.
+    """
+
+    async def __call__(
+        self, authorization: str | None, nsid: str, *, procedure: bool = False
+    ) -> Caller | None: ...
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One call, checked against the method's schema."""
+
+    asker: Asker
+    parameters: dict[str, Any]
+    body: Any = None
+    member: bool = False
+
+
+class Method(msgspec.Struct, frozen=True):
+    """``operator_reads``: the operator's password is taken as well, and shows what was taken down."""
+
+    nsid: str
+    access: Access
+    run: Callable[[Call], Awaitable[Answer]]
+    procedure: bool = False
+    operator_reads: bool = False

@@ -1,0 +1,85 @@
+"""What viewers change here for themselves alone: mutes and bookmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from appliance.clock import Clock
+from appliance.errors import BadInput, Refused
+from appliance.protocol.syntax import parse_at_uri
+from appliance.store import actor_reads, actors, private, records
+from appliance.store.database import Database, Transaction
+from appliance.timeline.views import Answer
+from appliance.xrpc.methods import Access, Call, Method
+
+POST = "app.bsky.feed.post"
+_DONE = Answer(b"")
+
+
+def methods(database: Database, clock: Clock) -> list[Method]:
+    """Every procedure of a viewer's own that is answered here."""
+
+    async def write(call: Call, change: Callable[[Transaction, int], None]) -> Answer:
+        did = call.asker.did
+        assert did is not None
+        if not call.member:
+            raise Refused("Only members keep anything here", name="NotAMember")
+        await database.write(lambda tx: change(tx, actors.ensure(tx, did)), durable=True)
+        return _DONE
+
+    async def mute_actor(call: Call) -> Answer:
+        def change(tx: Transaction, viewer: int) -> None:
+            subject = _actor(tx, call.body["actor"])
+            if subject == viewer:
+                raise BadInput("Cannot mute oneself")
+            private.mute(tx, viewer, subject, clock.now_us())
+
+        return await write(call, change)
+
+    async def unmute_actor(call: Call) -> Answer:
+        def change(tx: Transaction, viewer: int) -> None:
+            private.unmute(tx, viewer, _actor(tx, call.body["actor"]))
+
+        return await write(call, change)
+
+    async def create_bookmark(call: Call) -> Answer:
+        uri, cid = call.body["uri"], call.body["cid"]
+
+        def change(tx: Transaction, viewer: int) -> None:
+            private.bookmark(tx, viewer, _post(tx, uri), cid, clock.now_us())
+
+        return await write(call, change)
+
+    async def delete_bookmark(call: Call) -> Answer:
+        uri = call.body["uri"]
+
+        def change(tx: Transaction, viewer: int) -> None:
+            private.remove_bookmark(tx, viewer, _post(tx, uri))
+
+        return await write(call, change)
+
+    def own(nsid: str, run: Callable[[Call], object]) -> Method:
+        return Method(nsid, Access.REQUIRED, run, procedure=True)  # type: ignore[arg-type]
+
+    return [
+        own("app.bsky.graph.muteActor", mute_actor),
+        own("app.bsky.graph.unmuteActor", unmute_actor),
+        own("app.bsky.bookmark.createBookmark", create_bookmark),
+        own("app.bsky.bookmark.deleteBookmark", delete_bookmark),
+    ]
+
+
+def _actor(tx: Transaction, did_or_handle: str) -> int:
+    found = actor_reads.find_actor(tx, did_or_handle)
+    if found is None:
+        raise BadInput("Actor not found")
+    return found
+
+
+def _post(tx: Transaction, uri: str) -> int:
+    if parse_at_uri(uri).collection != POST:
+        raise BadInput("Only posts can be kept", name="UnsupportedCollection")
+    found = records.mention(tx, uri)
+    if found is None:
+        raise BadInput("Only posts with a DID in their address can be kept")
+    return found

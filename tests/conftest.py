@@ -1,0 +1,32 @@
+"""What all tests share: the archive, and the long tests that run only when asked for."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from building import archive
+
+# A shared machine is slow at times; the number of examples bounds the work, not the clock.
+settings.register_profile(
+    "here", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("here")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests that take minutes, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long") or config.getoption("-m"):
+        return
+    long = {item for item in items if item.get_closest_marker("long")}
+    config.hook.pytest_deselected(items=list(long))
+    items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture(scope="session")
+def pyz() -> Path:
+    """dist/appliance.pyz for the running Python, built if anything changed since the last time."""
+    return archive.single()
