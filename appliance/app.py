@@ -22,6 +22,7 @@ from appliance import __version__, telemetry
 from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import open_secrets
 from appliance.backfill.backfill import Backfill
+from appliance.backfill.fetcher import Fetcher
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Unavailable
@@ -45,8 +46,10 @@ from appliance.web.pages import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
-from appliance.web.writing import Writing
+from appliance.writes.repos import Repos
+from appliance.writes.writer import Writer
 from appliance.xrpc import admin, asgi, private, reads
+from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
 
@@ -116,8 +119,13 @@ async def build(
     backfill = Backfill(database, outbound, identities, settings, clock, rules)
     views = Views(database, settings, clock)
 
+    fetcher = Fetcher(database, outbound, identities, settings, clock, rules)
+    repositories = Repos(database, auth.pds_sessions, applier, clock)
+    writer = Writer(database, auth.web_sessions, repositories, identities.resolve_handle, clock)
+
     supervisor.start("identities", identities.run)
     supervisor.start("backfill", backfill.run)
+    supervisor.start("fetcher", fetcher.run)
     supervisor.start("ingest", pipeline.run)
 
     methods = [
@@ -136,16 +144,18 @@ async def build(
         frame,
         Pages(views, database, pipeline.lag_s),
         auth.web_sessions,
-        Writing(),
+        writer,
         images,
         [probes(pipeline.facts, lambda: True, telemetry.REGISTRY), _well_known(settings)],
     )
+    calls = member_calls(auth, repositories, settings, website)
     return asgi.Front(
         methods,
         auth.viewers.authenticate,
         default_labelers=labelers.default(settings.labelers),
         admin_password=settings.admin_password,
-        rest=website,
+        rest=calls,
+        rest_has=calls.has,
     )
 
 
