@@ -21,6 +21,8 @@ _NO_RELATION = (
     b',"viewer":{"muted":false,"mutedOnlyReposts":false,"mutedOnlyQuoteposts":false,"blockedBy":false}'
 )
 _NOTHING_DONE = b',"viewer":{"bookmarked":false,"threadMuted":false,"embeddingDisabled":false}'
+# What most viewers did with most posts: views with these are worth keeping.
+_COMMON = (b"", _NOTHING_DONE)
 _EMBEDS_MAX = 2
 
 
@@ -30,6 +32,7 @@ class Presenter:
     def __init__(self, state: State) -> None:
         self._state = state
         self._basic: dict[int, bytes | None] = {}
+        self._relations: dict[int, bytes] = {}
         self._posts: dict[tuple[int, int], bytes | None] = {}
 
     # ------------------------------------------------------------ people
@@ -56,7 +59,13 @@ class Presenter:
             return None
         card = state.cards[actor]
         labels = card.labels_json if not state.labels else self._actor_labels(actor)
-        return b"".join((card.opening, self._relation(actor), b',"labels":', labels, more, b"}"))
+        return b"".join((card.opening, self._relation_of(actor), b',"labels":', labels, more, b"}"))
+
+    def _relation_of(self, actor: int) -> bytes:
+        relation = self._relations.get(actor)
+        if relation is None:
+            relation = self._relations[actor] = self._relation(actor)
+        return relation
 
     def profile_detailed(
         self, actor: int, counts: Counts, owned: dict[str, int], known: tuple[int, list[int]] | None
@@ -142,24 +151,45 @@ class Presenter:
         if not state.sees_post(record):
             return None
         row, said = state.records[record], state.texts[record]
-        author = self.profile_basic(row.actor)
-        assert author is not None
+        done = self._done(row, said)
+        if said.quote_uri is not None or state.labels:
+            before, after = self._around_relation(row, said, done)
+        else:
+            # Nothing of others is in it, and of the viewer's only what is in the key.
+            card = state.cards[row.actor].number
+            counts = (row.likes, row.reposts, row.replies, row.quotes, row.bookmarks)
+            key = (said.number, card, counts, done)
+            cache = state.shared.fragments
+            found: tuple[bytes, bytes] | None = cache.get(key)
+            if found is None:
+                found = self._around_relation(row, said, done)
+                if done in _COMMON:
+                    cache.put(key, found, len(found[0]) + len(found[1]))
+            before, after = found
+        return before + self._relation_of(row.actor) + after
+
+    def _around_relation(self, row: RecordRow, said: PostText, done: bytes) -> tuple[bytes, bytes]:
+        """postView up to the viewer's relation with the author, and from there on."""
+        state = self._state
+        card = state.cards[row.actor]
+        labels = self._actor_labels(row.actor) if state.labels else card.labels_json
         embed = self._embed(row, said, depth=0)
-        return b"".join(
+        before = b"".join((said.head, b',"author":', card.opening))
+        after = b"".join(
             (
-                said.head,
-                b',"author":',
-                author,
-                b',"record":',
+                b',"labels":',
+                labels,
+                b'},"record":',
                 said.record,
                 b',"embed":' + embed if embed else b"",
                 b',"bookmarkCount":%d,"replyCount":%d,"repostCount":%d,"likeCount":%d,"quoteCount":%d'
                 % (row.bookmarks or 0, row.replies or 0, row.reposts or 0, row.likes or 0, row.quotes or 0),
-                self._done(row, said),
+                done,
                 b',"labels":',
                 self._post_labels(said),
             )
         )
+        return before, after
 
     def _done(self, row: RecordRow, said: PostText) -> bytes:
         """What the viewer did with the post, or may do."""
