@@ -46,7 +46,7 @@ class State:
         relations = rows.viewers.get(viewer)
         if relations is None:
             relations = rows.viewers[viewer] = Relations()
-        self._relations = relations
+        self.relations = relations
         self.following, self.followed_by = relations.following, relations.followed_by
         self.blocking, self.blocked_by = relations.blocking, relations.blocked_by
         self.muted, self.bookmarked = relations.muted, relations.bookmarked
@@ -215,7 +215,7 @@ class State:
             self.blocks |= actor_reads.blocking_pairs(self.reader, both)
 
     def _load_relations(self, viewer: int, everybody: set[int]) -> None:
-        reader, relations = self.reader, self._relations
+        reader, relations = self.reader, self.relations
         people = everybody - relations.people
         if people:
             relations.people |= people

@@ -52,6 +52,7 @@ class Relations:
         self.likes: dict[int, str] = {}
         self.reposts: dict[int, str] = {}
         self.bookmarked: set[int] = set()
+        self.json: dict[int, bytes] = {}  # of people: the finished "viewer" member
 
 
 class Rows:
