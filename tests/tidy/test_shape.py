@@ -97,10 +97,8 @@ def _strings(module: ast.Module) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
         elif isinstance(node, ast.JoinedStr):
-            yield (
-                node.lineno,
-                "".join(part.value if isinstance(part, ast.Constant) else "x" for part in node.values),
-            )
+            pieces = [str(each.value) if isinstance(each, ast.Constant) else "x" for each in node.values]
+            yield node.lineno, "".join(pieces)
 
 
 def test_the_sql_rule_would_notice() -> None:
