@@ -289,6 +289,8 @@ CREATE TABLE repo (
   cert_count INTEGER
 ) STRICT;
 CREATE INDEX repo_due ON repo (next_at_us, priority) WHERE state IN ('QUEUED', 'WAIT', 'SUSPECT');
+CREATE INDEX repo_scanning ON repo (actor) WHERE state = 'SCANNING';
+CREATE INDEX repo_aside ON repo (next_at_us) WHERE state IN ('INACTIVE', 'GONE');
 CREATE INDEX repo_unwanted ON repo (unwanted_us) WHERE unwanted_us IS NOT NULL;
 
 -- Who is tracked has a name that no other set of tracked accounts ever had (ingest/tracked.py).
@@ -339,7 +341,7 @@ CREATE TABLE fetch (
   outcome TEXT NOT NULL DEFAULT '',-- '' open, gone, refused
   PRIMARY KEY (kind, target)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX fetch_due ON fetch (next_at_us) WHERE outcome = '';
+CREATE INDEX fetch_due ON fetch (priority, next_at_us) WHERE outcome = '';
 
 -- owner: store · state · named counters and marks (arrival, writer lease, quick_check time).
 CREATE TABLE meta (

@@ -64,10 +64,17 @@ async def work(tools: Tools, due: Due) -> Outcome:
 
 async def _take(step: _Step) -> Outcome:
     tools, due = step.tools, step.due
-    repo, scan = await tools.database.write(lambda tx: _claim(tx, due.actor, tools.clock.now_us()))
-    identity, current = await _identity(tools, due.did, fresh=scan is None)
+    identity, current = await _identity(tools, due.did, fresh=not due.begun)
     if identity.pds is None:
         raise NotFound("the DID document names no PDS")
+    if identity.pds != due.pds:
+        # It was started in the place of another host, or of none: it has to queue for its own.
+        return "again"
+    repo, scan = await tools.database.write(lambda tx: _claim(tx, due.actor, tools.clock.now_us()))
+    if scan is None and due.begun:
+        identity, current = await _identity(tools, due.did, fresh=True)
+    if identity.pds != due.pds:
+        return "again"
     if identity.pds in tools.hosts.resting(tools.clock.monotonic_s()):
         raise Unavailable("the host rests after failures", retry_after_s=retries.HOST_PAUSE_MIN_S)
     step.origin = identity.pds
@@ -219,6 +226,7 @@ async def _judge(tools: Tools, due: Due, repo: Repo, pds: Pds, error: PdsError) 
     status = await _status(pds, due.did)
     if status.status is None:
         raise error
+    tools.identities.forget(due.did)
     identity = await tools.identities.refresh(due.did)
     if identity.pds != pds.origin:
         return await _elsewhere(tools, repo)

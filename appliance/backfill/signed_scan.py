@@ -61,6 +61,7 @@ async def _proved(
         commit = await asyncio.to_thread(found.commit, due.did, _key(identity))
     except NotSigned:
         # The key may have been rotated since the document was fetched: ask once, then judge.
+        tools.identities.forget(due.did)
         fresh = await tools.identities.refresh(due.did)
         commit = await asyncio.to_thread(found.commit, due.did, _key(fresh))
     if commit.rev < listed.base_rev:

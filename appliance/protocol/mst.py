@@ -184,7 +184,8 @@ def build(mapping: Mapping[str, bytes]) -> tuple[bytes, dict[bytes, bytes]]:
         height = height_of(name)
         while len(levels) <= height:
             levels.append(([], [], [None]))
-        _close_below(levels, height, blocks)
+        if height:
+            _close_below(levels, height, blocks)
         keys, cids, kids = levels[height]
         keys.append(name)
         cids.append(mapping[key])

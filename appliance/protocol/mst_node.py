@@ -20,6 +20,10 @@ ENTRIES_MAX: Final = 1024
 _KEY = re.compile(rb"[A-Za-z0-9_~.:-]+/[A-Za-z0-9_~.:-]+")
 _LINK = b"\xd8\x2a\x58\x25\x00"
 _NULL = b"\xf6"
+# An entry's fields are named k, p, t and v: what stands between their contents, by length or number.
+_SUFFIX = [b"\xa4\x61k" + head(2, length) for length in range(2 * KEY_MAX)]
+_SHARED = [b"\x61p" + head(0, number) + b"\x61t" for number in range(2 * KEY_MAX)]
+_VALUE = b"\x61v" + _LINK
 
 
 class Node:
@@ -63,8 +67,7 @@ def check_key(key: str) -> bytes:
 def common_prefix(left: bytes, right: bytes) -> int:
     """How many bytes both begin with."""
     shorter = min(len(left), len(right))
-    if left[:shorter] == right[:shorter]:
-        return shorter
+    # Equal bytes at the start become zeros at the top of the number.
     number = int.from_bytes(left[:shorter], "big") ^ int.from_bytes(right[:shorter], "big")
     return shorter - (number.bit_length() + 7) // 8
 
@@ -74,17 +77,14 @@ def encode_node(keys: Sequence[bytes], cids: Sequence[bytes], kids: Sequence[byt
     parts = [b"\xa2\x61e", head(4, len(keys))]
     last = b""
     for key, value, kid in zip(keys, cids, kids[1:], strict=True):
-        shared = common_prefix(last, key)
+        shared = common_prefix(last, key) if last else 0
         suffix = key[shared:]
         parts += (
-            b"\xa4\x61k",
-            head(2, len(suffix)),
+            _SUFFIX[len(suffix)],
             suffix,
-            b"\x61p",
-            head(0, shared),
-            b"\x61t",
+            _SHARED[shared],
             _NULL if kid is None else _LINK + kid,
-            b"\x61v" + _LINK,
+            _VALUE,
             value,
         )
         last = key

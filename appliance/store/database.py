@@ -55,6 +55,11 @@ class Reader:
         row: Row | None = self._connection.execute(sql, params).fetchone()
         return row
 
+    def snapshot(self) -> tuple[int, int]:
+        """Equal values mean that this connection has seen no commit in between: rows read then hold now."""
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        return id(self._connection), version
+
     def value(self, sql: str, params: Params = ()) -> Any:
         """The first column of the first row, or None when there is no row."""
         row = self._connection.execute(sql, params).fetchone()

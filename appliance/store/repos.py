@@ -337,7 +337,7 @@ def put_off(tx: Transaction, actor: int, epoch: int, attempts: int, next_at_us: 
     return (
         tx.run(
             "UPDATE repo SET attempts = ?, next_at_us = ? WHERE actor = ? AND epoch = ?"
-            " AND state IN ('SUSPECT', 'WAIT', 'QUEUED', 'INACTIVE')",
+            " AND state IN ('SUSPECT', 'WAIT', 'QUEUED', 'INACTIVE', 'GONE')",
             (attempts, next_at_us, actor, epoch),
         )
         > 0

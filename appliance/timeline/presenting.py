@@ -12,7 +12,7 @@ from appliance.store.actor_reads import Counts
 from appliance.store.post_reads import LabelRow, RecordRow
 from appliance.store.timeline import BREAKS_POST_GATE, BREAKS_THREAD_GATE, Item
 from appliance.store.timeline import REPOST as REPOST_FLAG
-from appliance.timeline import shared as names
+from appliance.timeline import names
 from appliance.timeline.hydration import State
 from appliance.timeline.json_text import instant, joined, text
 from appliance.timeline.posts import PostText
@@ -47,29 +47,16 @@ class Presenter:
         """profileView."""
         if not self._state.sees_actor(actor):
             return None
-        return self._profile(actor, more=self._state.cards[actor].more)
+        more = self._state.cards[actor].more
+        return self._profile(actor, more=b"," + more if more else b"")
 
-    def _profile(self, actor: int, *, more: bytes = b"", viewer: bytes = b"") -> bytes | None:
+    def _profile(self, actor: int, *, more: bytes = b"") -> bytes | None:
         state = self._state
         if not state.sees_actor(actor):
             return None
         card = state.cards[actor]
-        labeler = b'"labeler":true,' if card.is_labeler else b""
-        return b"".join(
-            (
-                b"{",
-                card.basic,
-                b',"associated":{',
-                labeler,
-                card.associated,
-                b"}",
-                self._relation(actor, viewer),
-                b',"labels":',
-                self._actor_labels(actor),
-                b"," + more if more else b"",
-                b"}",
-            )
-        )
+        labels = card.labels_json if not state.labels else self._actor_labels(actor)
+        return b"".join((card.opening, self._relation(actor), b',"labels":', labels, more, b"}"))
 
     def profile_detailed(
         self, actor: int, counts: Counts, owned: dict[str, int], known: tuple[int, list[int]] | None
@@ -80,7 +67,7 @@ class Presenter:
             return None
         card = state.cards[actor]
         viewer = b""
-        if known is not None and known[0] and not state.blocked(actor):
+        if known is not None:
             views = [view for i in known[1] if (view := self.profile_basic(i)) is not None]
             viewer = b',"knownFollowers":{"count":%d,"followers":%b}' % (known[0], joined(views))
         numbers = b'"followersCount":%d,"followsCount":%d,"postsCount":%d' % (
@@ -108,8 +95,10 @@ class Presenter:
         state = self._state
         if state.viewer is None:
             return b""
-        following = state.following.get(actor)
-        followed_by = state.followed_by.get(actor)
+        if actor == state.viewer and not more:
+            return _NO_RELATION
+        following = state.following.get(actor) if actor != state.viewer else None
+        followed_by = state.followed_by.get(actor) if actor != state.viewer else None
         blocking = state.blocking.get(actor)
         muted = actor in state.muted
         blocked_by = actor in state.blocked_by
@@ -120,13 +109,13 @@ class Presenter:
             % (b"true" if muted else b"false", b"true" if blocked_by else b"false")
         ]
         if blocking:
-            parts.append(b',"blocking":' + text(f"at://{state.viewer_did}/{names.BLOCK}/{blocking}"))
+            parts.append(_address("blocking", state.viewer_did, names.BLOCK, blocking))
         elif not blocked_by:
             if following:
-                parts.append(b',"following":' + text(f"at://{state.viewer_did}/{names.FOLLOW}/{following}"))
+                parts.append(_address("following", state.viewer_did, names.FOLLOW, following))
             if followed_by:
                 did = state.cards[actor].did
-                parts.append(b',"followedBy":' + text(f"at://{did}/{names.FOLLOW}/{followed_by}"))
+                parts.append(_address("followedBy", did, names.FOLLOW, followed_by))
         parts.append(more)
         parts.append(b"}")
         return b"".join(parts)
@@ -134,10 +123,8 @@ class Presenter:
     def _actor_labels(self, actor: int) -> bytes:
         card = self._state.cards[actor]
         labels = self._state.labels
-        if labels:
-            stated = [*labels.get(card.did, ()), *labels.get(card.labels_uri, ())]
-            return joined([*map(_label, stated), *card.labels])
-        return joined(card.labels)
+        stated = [*labels.get(card.did, ()), *labels.get(card.labels_uri, ())]
+        return joined([*map(_label, stated), *card.labels]) if stated else card.labels_json
 
     # ------------------------------------------------------------ posts
 
@@ -189,9 +176,9 @@ class Presenter:
             % (b"true" if bookmarked else b"false")
         ]
         if like:
-            parts.append(b',"like":' + text(f"at://{state.viewer_did}/{names.LIKE}/{like}"))
+            parts.append(_address("like", state.viewer_did, names.LIKE, like))
         if repost:
-            parts.append(b',"repost":' + text(f"at://{state.viewer_did}/{names.REPOST}/{repost}"))
+            parts.append(_address("repost", state.viewer_did, names.REPOST, repost))
         if own and state.cards[row.actor].pinned_uri:
             parts.append(b',"pinned":' + text(state.cards[row.actor].pinned_uri == said.uri))
         parts.append(b"}")
@@ -199,7 +186,7 @@ class Presenter:
 
     def _post_labels(self, said: PostText) -> bytes:
         stated = self._state.labels.get(said.uri)
-        return joined([*map(_label, stated), *said.labels]) if stated else joined(said.labels)
+        return joined([*map(_label, stated), *said.labels]) if stated else said.labels_json
 
     # ------------------------------------------------------------ embeds
 
@@ -274,7 +261,7 @@ class Presenter:
             viewer = b',"viewer":{"blockedBy":%b' % (b"true" if author in state.blocked_by else b"false")
             blocking = state.blocking.get(author)
             if blocking:
-                viewer += b',"blocking":' + text(f"at://{state.viewer_did}/{names.BLOCK}/{blocking}")
+                viewer += _address("blocking", state.viewer_did, names.BLOCK, blocking)
             viewer += b"}"
         did = text(state.actors[author].did)
         return b'"uri":%b,"blocked":true,"author":{"did":%b%b}' % (text(uri), did, viewer)
@@ -306,13 +293,16 @@ class Presenter:
             row = state.records[item.id]
             parts.append(
                 b',"reason":{"$type":"app.bsky.feed.defs#reasonRepost","by":%b,"uri":%b,"cid":%b,"indexedAt":"%b"}'
-                % (by, text(state.uri_of(row)), text(row.cid), instant(item.sort_ms).encode())
+                % (by, self._repost_uri(row), text(row.cid), instant(item.sort_ms).encode())
             )
         row, said = state.records[item.subject], state.texts[item.subject]
         if said.parent_uri is not None and not (row.flags or 0) & BREAKS_THREAD_GATE:
             parts.append(b',"reply":' + self._reply(row, said))
         parts.append(b"}")
         return b"".join(parts)
+
+    def _repost_uri(self, row: RecordRow) -> bytes:
+        return text(f"at://{self._state.actors[row.actor].did}/{names.REPOST}/{row.rkey}")
 
     def _reply(self, row: RecordRow, said: PostText) -> bytes:
         state = self._state
@@ -359,6 +349,11 @@ class Presenter:
         view = self.post(record)
         assert view is not None
         return b'{"$type":"app.bsky.feed.defs#postView",' + view + b"}"
+
+
+def _address(name: str, did: str | None, collection: str, rkey: str) -> bytes:
+    """A member that names a record; DIDs and record keys have nothing that JSON escapes."""
+    return f',"{name}":"at://{did}/{collection}/{rkey}"'.encode()
 
 
 def _label(row: LabelRow) -> bytes:

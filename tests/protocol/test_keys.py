@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from importlib import reload
+from typing import Any
 
 import pytest
 
@@ -166,7 +167,7 @@ def test_a_signature_that_looks_like_a_link_stays_bytes() -> None:
 
 def test_what_is_no_commit_is_refused() -> None:
     good = cbor.decode(commits.sign("did:plc:abc", "3jzfcijpj2z2a", DATA, KEY)[1])
-    bad = [
+    bad: list[Any] = [
         [],
         {},
         {**good, "version": 2},

@@ -1,0 +1,111 @@
+"""Lies on request: what a stream or a PDS does wrong, and the ledger of each time it did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from appliance.devnet.wire import Row
+
+LEDGER_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Lie:
+    """One wrong that was done: by which fault, to which message (0 where there was none)."""
+
+    fault: str
+    position: int
+    did: str
+    detail: str
+
+
+@dataclass(slots=True)
+class StreamFaults:
+    """What one stream does wrong from now on; everything off to begin with.
+
+    A swallowed event stays swallowed, also for who asks again: ``swallow_every`` takes every so
+    manieth event, ``swallow_between`` those with these numbers (both ends included), ``swallow_dids``
+    and ``swallow_collections`` all commits of these. ``cut_every`` ends a connection without a word
+    after so many messages; ``duplicate_every`` sends every so manieth twice; ``mute`` sends nothing
+    and keeps the line; ``delay_s`` waits before each message; ``keep_events`` retains so few events;
+    ``silent_clamp`` says nothing when a cursor is outside the window.
+    """
+
+    cut_every: int = 0
+    swallow_every: int = 0
+    swallow_between: tuple[int, int] = (0, 0)
+    swallow_dids: frozenset[str] = frozenset()
+    swallow_collections: frozenset[str] = frozenset()
+    duplicate_every: int = 0
+    mute: bool = False
+    delay_s: float = 0.0
+    keep_events: int | None = None
+    silent_clamp: bool = False
+    fired: Counter[str] = field(default_factory=Counter)
+    ledger: list[Lie] = field(default_factory=list)
+
+    def swallows(self, row: Row) -> bool:
+        """Whether this message never arrives anywhere."""
+        first, last = self.swallow_between
+        gone = (
+            (self.swallow_every > 0 and row.n % self.swallow_every == 0)
+            or first <= row.n <= last
+            or (row.kind == "commit" and row.did in self.swallow_dids)
+            or row.collection in self.swallow_collections
+        )
+        if gone:
+            self.note("swallow", row.position, row.did, row.collection)
+        return gone
+
+    def note(self, fault: str, position: int = 0, did: str = "", detail: str = "") -> None:
+        """It fired."""
+        self.fired[fault] += 1
+        if len(self.ledger) < LEDGER_MAX:
+            self.ledger.append(Lie(fault, position, did, detail))
+
+    def set(self, values: dict[str, Any]) -> None:
+        """From plain JSON; raises ValueError for a fault that doesn't exist."""
+        for name, value in values.items():
+            if name in ("fired", "ledger") or name not in self.__slots__:
+                raise ValueError(f"there is no fault {name}")
+            before = getattr(self, name)
+            if isinstance(before, frozenset | tuple) and isinstance(value, list):
+                value = type(before)(value)
+            setattr(self, name, value)
+
+    def off(self) -> None:
+        """Nothing wrong any more; counters and ledger stay."""
+        clean = StreamFaults()
+        for name in self.__slots__:
+            if name not in ("fired", "ledger"):
+                setattr(self, name, getattr(clean, name))
+
+
+@dataclass(slots=True)
+class PdsFaults:
+    """What one PDS does wrong: ``fail_every`` answers every so manieth request with 503, ``down``
+    answers nothing but 502, ``delay_s`` is added to each answer, ``cut_exports`` ends getRepo early
+    on a block boundary, ``hide_records`` leaves these URIs out of listings, ``limit`` allows so many
+    requests in the limit's window.
+    """
+
+    fail_every: int = 0
+    down: bool = False
+    delay_s: float = 0.0
+    cut_exports: bool = False
+    hide_records: frozenset[str] = frozenset()
+    limit: int = 0
+    fired: Counter[str] = field(default_factory=Counter)
+    ledger: list[Lie] = field(default_factory=list)
+
+    note = StreamFaults.note
+    set = StreamFaults.set
+
+    def off(self) -> None:
+        """Nothing wrong any more; counters and ledger stay."""
+        clean = PdsFaults()
+        for name in self.__slots__:
+            if name not in ("fired", "ledger"):
+                setattr(self, name, getattr(clean, name))
