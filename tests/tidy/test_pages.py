@@ -13,6 +13,8 @@ from tests.tidy import generated
 from tests.tidy.sources import LEFT_BY_TOOLS, ROOT, block_after, files, layers, modules, page, part, tree
 from tests.tidy.test_shape import PLANNED
 
+# Owners of tables whose packages are not written yet.
+PLANNED_OWNERS = {"labels"}
 SLUG = r"[a-z]+(?:-[a-z]+)+"
 
 
@@ -85,7 +87,8 @@ def test_what_code_claims_to_keep_is_an_invariant() -> None:
     for path in modules():
         text = ast.get_docstring(tree(path)) or ""
         for sentence in re.findall(r"Keeps: (.*?)(?:\.\s|\.?$)", text, re.DOTALL):
-            claims += [(str(path.relative_to(ROOT)), slug) for slug in re.findall(SLUG, sentence)]
+            items = re.split(r",\s+|\s+\(", sentence)
+            claims += [(str(path.relative_to(ROOT)), item) for item in items if re.fullmatch(SLUG, item)]
     for _, comment in _tables():
         about = comment.split("·")
         claims += [
@@ -116,7 +119,7 @@ def test_each_table_names_its_owner_and_how_precious_it_is() -> None:
         assert match, f"{name}: {comment!r}"
         named = set(re.findall(r"[a-z]+", re.sub(r"\(.*?\)", "", match[1]))) - {"and"}
         assert named, name
-        assert named <= owners, f"{name}: {named - owners}"
+        assert named <= owners | PLANNED_OWNERS, f"{name}: {named - owners}"
 
 
 def _tables() -> Iterator[tuple[str, str]]:
