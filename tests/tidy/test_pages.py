@@ -45,9 +45,10 @@ def test_every_command_is_in_the_operator_s_page() -> None:
 
 def _commands(group: click.Group, prefix: str = "") -> Iterator[str]:
     for name, command in group.commands.items():
-        yield f"{prefix}{name}"
         if isinstance(command, click.Group):
             yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}"
 
 
 def test_every_command_says_what_it_does() -> None:
