@@ -5,37 +5,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 from hypercorn.asyncio import serve as serve_http
 from hypercorn.config import Config
 from quart import Blueprint, Response
 
-from appliance import __version__, auth, telemetry
+from appliance import __version__, telemetry
 from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import open_secrets
 from appliance.backfill.backfill import Backfill
+from appliance.backfill.fetcher import Fetcher
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
-from appliance.errors import BadInput, NotFound, Unavailable
+from appliance.errors import BadInput, NotFound, Refused, Unavailable
 from appliance.identity.identities import Identities
 from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
 from appliance.media.images import Images
 from appliance.members import admission
+from appliance.ops import control
+from appliance.ops.commands import commands
 from appliance.ops.lock import DataLock
 from appliance.ops.probes import probes
 from appliance.outbound.client import Outbound
 from appliance.outbound.limits import BLOB
 from appliance.protocol import lexicons
 from appliance.store import repos
-from appliance.store.database import Database
+from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
 from appliance.timeline.views import Views
@@ -43,5 +49,247 @@ from appliance.web.pages import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
-from appliance.web.writing import Writing
+from appliance.writes.repos import Repos
+from appliance.writes.writer import Writer
 from appliance.xrpc import admin, asgi, private, reads
+from appliance.xrpc.member_calls import member_calls
+
+log = telemetry.Log("app")
+
+DATABASE_FILE = "appliance.db"
+BACKLOG = 1024
+KEEP_ALIVE_S = 75.0
+REQUESTS_PER_CONNECTION_MAX = 1_000_000
+DRAIN_S = 5.0
+IMAGE_CACHE_BYTES = 2_000_000_000
+
+
+async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
+    """Run the appliance until SIGTERM or Ctrl-C. ``ready`` is called with our origin once it serves.
+
+    Raises Unavailable when the data folder or the port is taken, Corrupt when the data is.
+    """
+    with DataLock(settings.data_path) as lock, _listening(settings) as listener:
+        settings = msgspec.structs.replace(settings, port=listener.getsockname()[1])
+        lock.write(json.dumps({"origin": settings.origin, "port": settings.port}))
+        clock = SystemClock()
+        supervisor = Supervisor(clock)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, supervisor.stop)
+        async with contextlib.AsyncExitStack() as stack:
+            application = await build(settings, clock, supervisor, stack)
+            config = _http_config(listener)
+            supervisor.start(
+                "http",
+                partial(_serve, application, config, supervisor.stopping),
+                restart=False,
+                ask_to_stop=supervisor.stop,
+                grace_s=DRAIN_S + 1,
+            )
+            # What start-up made stays for ever: full collections need not look at it again.
+            gc.collect()
+            gc.freeze()
+            if ready is not None:
+                loop.call_soon(ready, settings.origin)
+            log.info("started", origin=settings.origin, version=__version__)
+            await supervisor.run()
+        log.info("stopped")
+
+
+async def operate(settings: Settings, command: str, arguments: list[str]) -> Any:
+    """Run an operator's command: in the running process if there is one, else here and now.
+
+    Raises what the command raises.
+    """
+    clock = SystemClock()
+    try:
+        lock = DataLock(settings.data_path)
+    except Unavailable:
+        return await _ask_running(settings, clock, command, arguments)
+    with lock:
+        database = await Database.open(settings.data_path / DATABASE_FILE, readers=1)
+        outbound = Outbound(settings, clock)
+        try:
+            identities = Identities(database, outbound, settings, clock)
+            return await commands(database, identities, settings, clock)[command](arguments)
+        finally:
+            await outbound.close()
+            await database.close()
+
+
+async def _ask_running(settings: Settings, clock: Clock, command: str, arguments: list[str]) -> Any:
+    told = (settings.data_path / "lock").read_text("utf-8")
+    if not told:
+        raise Unavailable("the appliance is just starting: try again in a moment")
+    key = open_secrets(settings).subkey("control")
+    # Our own listener, named by our own lock file: the guarded way out is for strangers.
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        try:
+            answer = await client.post(
+                f"http://127.0.0.1:{json.loads(told)['port']}{control.PATH}",
+                headers={"Authorization": f"Bearer {control.token(key, clock.now_us())}"},
+                json={"command": command, "arguments": arguments},
+            )
+        except httpx.HTTPError as error:
+            raise Unavailable("the running appliance does not answer") from error
+    body = answer.json()
+    if answer.status_code != 200:
+        raise (BadInput if body.get("misused") else Refused)(body["error"])
+    return body["result"]
+
+
+async def build(
+    settings: Settings, clock: Clock, supervisor: Supervisor, stack: contextlib.AsyncExitStack
+) -> Any:
+    """Every part, over an open database; the ASGI application. What must be closed is on the stack."""
+    database = await Database.open(settings.data_path / DATABASE_FILE, readers=settings.readers)
+    stack.push_async_callback(database.close)
+    outbound = Outbound(settings, clock)
+    stack.push_async_callback(outbound.close)
+    secrets = open_secrets(settings)
+
+    def moved(tx: Transaction, actor: int) -> None:
+        repos.suspect(tx, actor, "server or key changed", clock.now_us())
+
+    def join(tx: Transaction, did: str, handle: str | None, invite: str, now_us: int) -> None:
+        admission.join(tx, settings, did, handle, invite, now_us)
+
+    identities = Identities(database, outbound, settings, clock, moved=moved)
+    auth = auth_parts.build(database, identities, outbound, secrets, join, settings, clock)
+    stack.push_async_callback(auth.close)
+    rules = Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
+    applier = Applier(rules)
+    pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
+    backfill = Backfill(database, outbound, identities, settings, clock, rules)
+    views = Views(database, settings, clock)
+
+    fetcher = Fetcher(database, outbound, identities, settings, clock, rules)
+    repositories = Repos(database, auth.pds_sessions, applier, clock)
+    writer = Writer(database, auth.web_sessions, repositories, identities.resolve_handle, clock)
+
+    supervisor.start("identities", identities.run)
+    supervisor.start("backfill", backfill.run)
+    supervisor.start("fetcher", fetcher.run)
+    supervisor.start("ingest", pipeline.run)
+
+    methods = [
+        *reads.methods(views, settings, __version__),
+        *private.methods(database, clock),
+        *(admin.methods(database) if settings.admin_password else []),
+    ]
+    images = Images(
+        settings.data_path / "cache" / "images",
+        partial(_fetch_blob, outbound, identities),
+        cache_bytes=IMAGE_CACHE_BYTES,
+    )
+    guard = Guard(secrets.subkey("forms"), settings.origin, _outside_origin(settings))
+    frame = Frame(guard, auth.web_sessions, clock, settings.origin)
+    website = site(
+        frame,
+        Pages(views, database, pipeline.lag_s),
+        auth.web_sessions,
+        writer,
+        images,
+        [
+            probes(pipeline.facts, lambda: True, telemetry.REGISTRY),
+            control.control(
+                secrets.subkey("control"), clock, commands(database, identities, settings, clock)
+            ),
+            _well_known(settings),
+        ],
+    )
+    calls = member_calls(auth, repositories, settings, website)
+    return asgi.Front(
+        methods,
+        auth.viewers.authenticate,
+        default_labelers=labelers.default(settings.labelers),
+        admin_password=settings.admin_password,
+        rest=calls,
+        rest_has=calls.has,
+    )
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Any:
+    """The listening socket, taken before anything else starts, so that a taken port is said at once."""
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.bind else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.bind, settings.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Unavailable(f"can't listen on {settings.bind}:{settings.port}: {error.strerror}") from error
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+def _http_config(listener: socket.socket) -> Config:
+    config = Config()
+    # The server closes it from now on.
+    config.bind = [f"fd://{listener.detach()}"]
+    config.accesslog = None
+    config.errorlog = None
+    config.include_server_header = False
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.keep_alive_max_requests = REQUESTS_PER_CONNECTION_MAX
+    config.graceful_timeout = DRAIN_S
+    config.backlog = BACKLOG
+    return config
+
+
+async def _serve(application: Any, config: Config, stopping: asyncio.Event) -> None:
+    async def stop() -> None:
+        await stopping.wait()
+
+    await serve_http(application, config, shutdown_trigger=stop, mode="asgi")
+
+
+async def _fetch_blob(outbound: Outbound, identities: Identities, did: str, cid: str) -> bytes:
+    identity = await identities.get(did)
+    if identity.pds is None:
+        raise NotFound("that account has no server", name="BlobNotFound")
+    answer = await outbound.get(
+        f"{identity.pds}/xrpc/com.atproto.sync.getBlob", limits=BLOB, params={"did": did, "cid": cid}
+    )
+    if answer.status in (400, 404):
+        raise NotFound("the owner's server does not have that picture", name="BlobNotFound")
+    if answer.status != 200:
+        raise Unavailable("the owner's server did not give the picture")
+    return answer.body
+
+
+def _outside_origin(settings: Settings) -> str:
+    """Where pictures come from when not from us: the page's policy has to name it."""
+    if not settings.image_url or settings.image_url.startswith(settings.origin + "/"):
+        return ""
+    parts = urlsplit(settings.image_url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise BadInput("IMAGE_URL has to be a whole address")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _well_known(settings: Settings) -> Blueprint:
+    """Our DID document: where clients and servers learn what we are."""
+    blueprint = Blueprint("well_known", __name__)
+    document = json.dumps(
+        {
+            "@context": ["https://www.w3.org/ns/did/v1"],
+            "id": settings.service_did,
+            "service": [
+                {"id": "#bsky_appview", "type": "BskyAppView", "serviceEndpoint": settings.origin},
+            ],
+        }
+    )
+
+    @blueprint.get("/.well-known/did.json")
+    async def did_document() -> Response:
+        response = Response(document, content_type="application/json")
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        return response
+
+    return blueprint

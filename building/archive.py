@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from building import natives
-from building.environment import ROOT, SCRATCH, VENV, Failed, pinned, python, run, say
+from building.environment import ROOT, SCRATCH, VENV, Failed, alone, pinned, python, run, say
 
 DIST = ROOT / "dist"
 
@@ -33,21 +33,27 @@ def single() -> Path:
     """Build the archive unless the one there was made from the same sources; its path."""
     target = DIST / "appliance.pyz"
     note = DIST / "appliance.pyz.sources"
-    digest = sources_digest()
-    if target.exists() and note.exists() and note.read_text() == digest:
-        return target
+    with alone("archive"):
+        digest = sources_digest()
+        if target.exists() and note.exists() and note.read_text() == digest:
+            return target
+        DIST.mkdir(exist_ok=True)
+        note.unlink(missing_ok=True)
+        build(target)
+        note.write_text(digest)
+    return target
+
+
+def build(target: Path) -> None:
+    """Build the archive to that path."""
     python("build")
-    say(f"building {target.relative_to(ROOT)}")
-    DIST.mkdir(exist_ok=True)
-    note.unlink(missing_ok=True)
+    say(f"building {target.name}")
     site = empty(SCRATCH / "site")
     copy_installed(site, pinned("runtime"))
     unpack_wheel(site)
     finish(site)
     pack(site, target, built_for(site, [sys.version_info[:2]], os.uname().machine))
-    note.write_text(digest)
-    say(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1e6:.1f} MB")
-    return target
+    say(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 
 
 def sources_digest() -> str:

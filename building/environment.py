@@ -38,7 +38,7 @@ def say(text: str) -> None:
 def python(layer: str) -> Path:
     """The interpreter of an environment that holds at least this layer."""
     lock = REQUIREMENTS / f"{layer}.lock"
-    with _alone():
+    with alone("environment"):
         present = _stamp()
         if present in (_wanted(other) for other in LAYERS[LAYERS.index(layer) :]):
             return _interpreter()
@@ -52,7 +52,7 @@ def python(layer: str) -> Path:
 
 def install_extra(name: str) -> None:
     """Add another lock to the environment, for tools that few commands need."""
-    with _alone():
+    with alone("environment"):
         mark = VENV / f"stamp-{name}"
         lock = REQUIREMENTS / f"{name}.lock"
         if mark.exists() and mark.read_text() == _digest(lock):
@@ -100,9 +100,10 @@ def _stamp() -> str:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def alone(name: str) -> Iterator[None]:
+    """One process at a time between those that use the same name."""
     SCRATCH.mkdir(exist_ok=True)
-    with (SCRATCH / "environment.lock").open("w") as handle:
+    with (SCRATCH / f"{name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

@@ -41,13 +41,13 @@ def build_all(machines: Sequence[str] = MACHINES) -> list[Path]:
     return made
 
 
-def build(machine: str) -> Path:
+def build(machine: str, folder: Path = DIST) -> Path:
     """Build the archive for one processor. Raises Failed when a package has no wheel for a Python."""
     python("build")
     install_extra("release")
-    DIST.mkdir(exist_ok=True)
-    target = DIST / f"appliance-{version()}-{machine}.pyz"
-    say(f"building {target.relative_to(ROOT)}")
+    folder.mkdir(exist_ok=True)
+    target = folder / f"appliance-{version()}-{machine}.pyz"
+    say(f"building {target.name}")
     site = archive.empty(SCRATCH / f"release-{machine}")
     for release in PYTHONS:
         tree = fetch(release, machine)
@@ -57,7 +57,7 @@ def build(machine: str) -> Path:
     archive.unpack_wheel(site)
     archive.finish(site)
     archive.pack(site, target, archive.built_for(site, PYTHONS, machine))
-    say(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1e6:.1f} MB")
+    say(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
     return target
 
 

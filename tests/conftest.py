@@ -1,7 +1,11 @@
-"""What all tests share: the long ones run only when asked for."""
+"""What all tests share: the archive, and the long tests that run only when asked for."""
+
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from building import archive
 
 # A shared machine is slow at times; the number of examples bounds the work, not the clock.
 settings.register_profile(
@@ -15,9 +19,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--long"):
+    if config.getoption("--long") or config.getoption("-m"):
         return
-    long = [item for item in items if item.get_closest_marker("long")]
-    if long and not config.getoption("-m"):
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in set(long)]
+    long = {item for item in items if item.get_closest_marker("long")}
+    config.hook.pytest_deselected(items=list(long))
+    items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture(scope="session")
+def pyz() -> Path:
+    """dist/appliance.pyz for the running Python, built if anything changed since the last time."""
+    return archive.single()

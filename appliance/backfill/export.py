@@ -42,7 +42,9 @@ class Export:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY_MAX, dir=str(folder))
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by close()
+            IN_MEMORY_MAX, dir=str(folder)
+        )
         self._reader = car.Reader()
         self._places: dict[bytes, int] = {}
         self._end = 0

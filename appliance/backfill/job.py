@@ -18,6 +18,11 @@ from appliance.store.database import Transaction
 from appliance.store.repos import Repo
 
 STEPS = telemetry.counter("backfill_steps", "Steps of work on repositories, by how they ended.", ["outcome"])
+FIRST_PAGE = telemetry.histogram(
+    "backfill_first_page_seconds",
+    "From wanting an account to its newest page.",
+    (0.5, 1, 2, 5, 10, 30, 60, 300, 3600),
+)
 
 SCAN_GOOD_FOR_US: Final = 24 * 3_600_000_000
 IDENTITY_GOOD_FOR_S: Final = 24 * 3600.0
@@ -64,10 +69,17 @@ async def work(tools: Tools, due: Due) -> Outcome:
 
 async def _take(step: _Step) -> Outcome:
     tools, due = step.tools, step.due
-    repo, scan = await tools.database.write(lambda tx: _claim(tx, due.actor, tools.clock.now_us()))
-    identity, current = await _identity(tools, due.did, fresh=scan is None)
+    identity, current = await _identity(tools, due.did, fresh=not due.begun)
     if identity.pds is None:
         raise NotFound("the DID document names no PDS")
+    if identity.pds != due.pds:
+        # It was started in the place of another host, or of none: it has to queue for its own.
+        return "again"
+    repo, scan = await tools.database.write(lambda tx: _claim(tx, due.actor, tools.clock.now_us()))
+    if scan is None and due.begun:
+        identity, current = await _identity(tools, due.did, fresh=True)
+    if identity.pds != due.pds:
+        return "again"
     if identity.pds in tools.hosts.resting(tools.clock.monotonic_s()):
         raise Unavailable("the host rests after failures", retry_after_s=retries.HOST_PAUSE_MIN_S)
     step.origin = identity.pds
@@ -185,6 +197,7 @@ async def _read(step: _Step, repo: Repo, scan: scans.Scan, pds: Pds, identity: I
     try:
         if any(part.pages == 0 for part in parts):
             parts = await reading.first_pages(parts)
+            _tell_first_page(step, repo, pds)
         else:
             longest = max((part.pages for part in parts), default=0)
             dear = longest >= PAGES_BEFORE_EXPORT or (step.due.member and longest > 0)
@@ -211,6 +224,14 @@ def _parts(scan: scans.Scan) -> list[Part]:
     return listing.unpack(scan.cursor)
 
 
+def _tell_first_page(step: _Step, repo: Repo, pds: Pds) -> None:
+    """From here on a reader sees the newest things."""
+    seconds = (step.tools.clock.now_us() - repo.since_us) / 1_000_000
+    if repo.state == "QUEUED" and not repo.cert_rev:
+        FIRST_PAGE.observe(seconds)
+    log.info("backfill_first_page", did=step.due.did, host=pds.host, seconds=round(seconds, 3))
+
+
 # ---------------------------------------------------------------- where it goes when it can't be read
 
 
@@ -219,6 +240,7 @@ async def _judge(tools: Tools, due: Due, repo: Repo, pds: Pds, error: PdsError) 
     status = await _status(pds, due.did)
     if status.status is None:
         raise error
+    tools.identities.forget(due.did)
     identity = await tools.identities.refresh(due.did)
     if identity.pds != pds.origin:
         return await _elsewhere(tools, repo)

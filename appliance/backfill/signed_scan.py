@@ -45,10 +45,11 @@ async def read(tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identity,
         log.info("export_refused", did=due.did, error=error)
         return False
     except BadInput as error:
-        tools.exports.failed(due.did, now_s)
+        log.warning("export_unusable", did=due.did, error=error)
         if error.name == "ResponseTooLarge":
             tools.exports.refused(due.did, now_s)
-        log.warning("export_unusable", did=due.did, error=error)
+            return False
+        tools.exports.failed(due.did, now_s)
         raise
     return True
 
@@ -61,6 +62,7 @@ async def _proved(
         commit = await asyncio.to_thread(found.commit, due.did, _key(identity))
     except NotSigned:
         # The key may have been rotated since the document was fetched: ask once, then judge.
+        tools.identities.forget(due.did)
         fresh = await tools.identities.refresh(due.did)
         commit = await asyncio.to_thread(found.commit, due.did, _key(fresh))
     if commit.rev < listed.base_rev:

@@ -16,7 +16,7 @@ _LENIENT = re.compile(
 
 
 def created_ms(text: str | None) -> int | None:
-    """Milliseconds since 1970, finer digits cut, what lies before 1970 as 0; None for no date.
+    """Milliseconds since 1970, finer digits cut, negative before 1970; None for no date.
 
     Without a zone it is UTC; a leap second is the second after.
     """
@@ -29,13 +29,13 @@ def created_ms(text: str | None) -> int | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     # Subtracting needs no year outside Python's calendar; converting to UTC would.
-    return max((moment - _EPOCH) // _MS, 0)
+    return (moment - _EPOCH) // _MS
 
 
 def first_sort_ms(created: int | None, seen_us: int) -> int:
     """Where a record stands that the network showed us at ``seen_us``, live."""
     seen_ms = seen_us // 1000
-    return max(seen_ms if created is None else min(created, seen_ms), 0)
+    return seen_ms if created is None else min(created, seen_ms)
 
 
 def snapshot_sort_ms(created: int | None, rkey: str, now_us: int) -> int:
@@ -69,4 +69,4 @@ def _lenient_ms(text: str) -> int | None:
     if zone and zone not in "Zz":
         offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
         since -= -offset if zone[0] == "-" else offset
-    return max(since // _MS, 0)
+    return since // _MS

@@ -24,7 +24,21 @@ _PRINTABLE = re.compile(r"[!-\[\]-~]+")  # no space, control, backslash or anyth
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _LAST_LABEL = re.compile(r"[a-z]{2,63}|xn--[a-z0-9-]{1,59}")
 _LOCAL_ZONES = frozenset(
-    "local localhost internal lan home intranet private corp test invalid example onion alt".split()
+    [
+        "local",
+        "localhost",
+        "internal",
+        "lan",
+        "home",
+        "intranet",
+        "private",
+        "corp",
+        "test",
+        "invalid",
+        "example",
+        "onion",
+        "alt",
+    ]
 )
 _LOCAL_SUFFIXES = (".home.arpa", ".in-addr.arpa", ".ip6.arpa")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1"})
@@ -38,16 +52,31 @@ _SERVICE_PORTS = frozenset(
 
 _DENIED_V4 = tuple(
     ipaddress.IPv4Network(text)
-    for text in (
-        "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24"
-        " 192.0.2.0/24 192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24"
-        " 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4"
-    ).split()
+    for text in [
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    ]
 )
 _ALLOWED_V6 = ipaddress.IPv6Network("2000::/3")
 _DENIED_V6 = tuple(
     ipaddress.IPv6Network(text)
-    for text in "2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20".split()
+    for text in ["2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"]
 )
 # Cloud metadata services that have public-looking addresses.
 _METADATA = frozenset({"168.63.129.16", "100.100.100.200", "fd00:ec2::254"})
@@ -101,10 +130,7 @@ class Policy:
             port = 443 if secure else 80
         if not loopback and not _port_allowed(port, ports):
             raise BadInput("the address uses a port that is not allowed")
-        query = parts.query
-        if params:
-            more = urlencode(params, doseq=True, quote_via=quote, safe="")
-            query = f"{query}&{more}" if query else more
+        query = _query(parts.query, params)
         netloc = host if port == (443 if secure else 80) else f"{host}:{port}"
         path = parts.path or "/"
         rebuilt = f"{parts.scheme}://{netloc}{path}" + (f"?{query}" if query else "")
@@ -116,7 +142,7 @@ class Policy:
         """Refuse what isn't a public host name, IP addresses in any spelling included."""
         labels = host.split(".")
         good = (
-            2 <= len(labels)
+            len(labels) >= 2
             and len(host) <= 253
             and all(_LABEL.fullmatch(label) for label in labels)
             and _LAST_LABEL.fullmatch(labels[-1])
@@ -151,6 +177,19 @@ def is_public(address: str) -> bool:
             return is_public(str(ip.ipv4_mapped))
         return ip in _ALLOWED_V6 and not any(ip in network for network in _DENIED_V6)
     return not any(ip in network for network in _DENIED_V4)
+
+
+def with_params(url: str, params: Params) -> str:
+    """The URL with these parameters behind those that it has."""
+    bare, _, query = url.partition("?")
+    return f"{bare}?{_query(query, params)}"
+
+
+def _query(query: str, params: Params | None) -> str:
+    if not params:
+        return query
+    more = urlencode(params, doseq=True, quote_via=quote, safe="")
+    return f"{query}&{more}" if query else more
 
 
 def _port_allowed(port: int, ports: Ports) -> bool:

@@ -11,7 +11,17 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
@@ -23,7 +33,7 @@ import websockets.exceptions
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from appliance import __version__, telemetry
+from appliance import telemetry
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.errors import ApplianceError, BadInput, Unavailable
@@ -36,6 +46,8 @@ from appliance.outbound.pacing import Pacing
 REQUESTS = telemetry.counter(
     "outbound_requests", "Requests sent, by class and outcome.", ["limits", "outcome"]
 )
+
+OpenAddress = Callable[[str], Awaitable[list[str]]]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CREDENTIALS = frozenset({"authorization", "dpop", "cookie", "proxy-authorization"})
@@ -124,7 +136,7 @@ class Outbound:
             rate=settings.outbound_rate_per_host,
         )
         about = settings.public_url or (settings.appview_hostname and f"https://{settings.appview_hostname}")
-        self.user_agent = f"appliance/{__version__}" + (f" (+{about})" if about else "")
+        self.user_agent = "appliance" + (f" (+{about})" if about else "")
         self._tls = tls or httpx.create_ssl_context(trust_env=False)
         self._transports = {
             interactive: _Transport(self._open_address, self._tls, settings.outbound_total)
@@ -181,7 +193,7 @@ class Outbound:
         content: bytes | AsyncIterable[bytes] | None = None,
     ) -> Answer:
         """Any method; the whole answer. Raises as ``get`` does."""
-        async with self._exchange(method, url, limits, params, headers, content, limits.total_s) as streamed:
+        async with self._exchange(method, url, limits, params, headers, content) as streamed:
             return await streamed.read()
 
     @contextlib.asynccontextmanager
@@ -197,7 +209,7 @@ class Outbound:
 
         Iterating raises as ``get`` does when the body is too large, too slow or cut off.
         """
-        async with self._exchange("GET", url, limits, params, headers, None, limits.total_s) as streamed:
+        async with self._exchange("GET", url, limits, params, headers, None) as streamed:
             yield streamed
 
     async def websocket(
@@ -262,56 +274,55 @@ class Outbound:
         params: Params | None,
         headers: Mapping[str, str] | None,
         content: bytes | AsyncIterable[bytes] | None,
-        total_s: float,
     ) -> AsyncIterator[Streamed]:
         target = self.policy.target(url, limits.ports, params)
         sent = {name.lower(): value for name, value in (headers or {}).items()}
         sent |= {"user-agent": self.user_agent, "accept-encoding": decoding.ACCEPT_ENCODING}
         outcome = "failed"
         try:
-            for hop in range(limits.redirects + 1):
-                async with self._pacing.turn(f"{target.host}:{target.port}", limits):
-                    deadline = asyncio.timeout(total_s)
-                    with _translated():
-                        async with (
-                            deadline,
-                            self._response(method, target, limits, sent, content) as response,
-                        ):
-                            answered = {name.lower(): value for name, value in response.headers.items()}
-                            wait_s = self._pacing.heard(
-                                f"{target.host}:{target.port}", response.status_code, answered
-                            )
-                            if wait_s is not None:
-                                outcome = "limited"
-                                raise Unavailable(
-                                    "that host asks us to slow down",
-                                    name="RateLimitExceeded",
-                                    retry_after_s=wait_s,
-                                )
-                            location = response.headers.get("location")
-                            if not (
-                                limits.redirects
-                                and method == "GET"
-                                and location
-                                and response.status_code in _REDIRECTS
-                            ):
-                                _check_length(answered, limits)
-                                body = decoding.pieces(
-                                    response.aiter_raw(),
-                                    answered.get("content-encoding", "").strip().lower(),
-                                    limits.body_max,
-                                )
-                                if limits.bytes_per_s_min:
-                                    body = _progressing(body, limits.bytes_per_s_min)
-                                outcome = str(response.status_code)
-                                async with contextlib.aclosing(body):  # type: ignore[type-var]
-                                    yield Streamed(response.status_code, answered, body)
-                                return
-                if hop == limits.redirects:
-                    raise BadInput("the answer redirects too often")
+            for _ in range(limits.redirects + 1):
+                async with self._hop(method, target, limits, sent, content) as streamed:
+                    location = streamed.headers.get("location")
+                    redirects = limits.redirects and method == "GET" and streamed.status in _REDIRECTS
+                    if not redirects or not location:
+                        yield streamed
+                        outcome = str(streamed.status)
+                        return
                 target, sent = self._redirected(target, location, limits, sent)
+            raise BadInput("the answer redirects too often")
         finally:
             REQUESTS.labels(limits.name, outcome).inc()
+
+    @contextlib.asynccontextmanager
+    async def _hop(
+        self,
+        method: str,
+        target: Target,
+        limits: Limits,
+        sent: Mapping[str, str],
+        content: bytes | AsyncIterable[bytes] | None,
+    ) -> AsyncIterator[Streamed]:
+        """One request to one host, within all of its limits."""
+        host = f"{target.host}:{target.port}"
+        async with self._pacing.turn(host, limits):
+            with _translated():
+                async with (
+                    asyncio.timeout(limits.total_s),
+                    self._response(method, target, limits, sent, content) as response,
+                ):
+                    headers = {name.lower(): value for name, value in response.headers.items()}
+                    wait_s = self._pacing.heard(host, response.status_code, headers)
+                    if wait_s is not None:
+                        raise Unavailable(
+                            "that host asks us to slow down", name="RateLimitExceeded", retry_after_s=wait_s
+                        )
+                    _check_length(headers, limits)
+                    encoding = headers.get("content-encoding", "").strip().lower()
+                    body = decoding.pieces(response.aiter_raw(), encoding, limits.body_max)
+                    if limits.bytes_per_s_min:
+                        body = _progressing(body, limits.bytes_per_s_min)
+                    async with contextlib.aclosing(body):
+                        yield Streamed(response.status_code, headers, body)
 
     def _redirected(
         self, target: Target, location: str, limits: Limits, sent: dict[str, str]
@@ -327,7 +338,12 @@ class Outbound:
 
     @contextlib.asynccontextmanager
     async def _response(
-        self, method: str, target: Target, limits: Limits, headers: Mapping[str, str], content: bytes | AsyncIterable[bytes] | None
+        self,
+        method: str,
+        target: Target,
+        limits: Limits,
+        headers: Mapping[str, str],
+        content: bytes | AsyncIterable[bytes] | None,
     ) -> AsyncIterator[httpx.Response]:
         transport = self._transports[limits.interactive]
         request = httpx.Request(
@@ -357,7 +373,7 @@ class Outbound:
             # Closing an unread body drops the connection: that takes no time worth waiting for.
             await response.aclose()
 
-    async def _open_address(self, host: str, port: int) -> list[str]:
+    async def _open_address(self, host: str) -> list[str]:
         """The judged addresses of a name. Raises BadInput, NotSent."""
         if self.policy.allow_loopback and host in ("localhost", "127.0.0.1"):
             return ["127.0.0.1"]
@@ -373,7 +389,7 @@ class Outbound:
     async def _connected(self, host: str, port: int) -> socket.socket:
         loop = asyncio.get_running_loop()
         failure: OSError | None = None
-        for address in await self._open_address(host, port):
+        for address in await self._open_address(host):
             sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
             try:
                 sock.setblocking(False)
@@ -392,7 +408,7 @@ class Outbound:
 class _Transport(httpx.AsyncHTTPTransport):
     """httpx's own transport over a pool that connects where it is told."""
 
-    def __init__(self, open_address: Any, tls: ssl.SSLContext, connections_max: int) -> None:
+    def __init__(self, open_address: OpenAddress, tls: ssl.SSLContext, connections_max: int) -> None:
         super().__init__(verify=tls, trust_env=False)
         # httpx offers no way to hand in the network side of its pool; the version is pinned.
         self._pool = httpcore.AsyncConnectionPool(
@@ -407,7 +423,7 @@ class _Transport(httpx.AsyncHTTPTransport):
 class _JudgedNetwork(httpcore.AsyncNetworkBackend):
     """Connects to judged addresses only."""
 
-    def __init__(self, open_address: Any) -> None:
+    def __init__(self, open_address: OpenAddress) -> None:
         self._open_address = open_address
         self._network = httpcore.AnyIOBackend()
 
@@ -420,7 +436,7 @@ class _JudgedNetwork(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         failure: Exception | None = None
-        for address in await self._open_address(host, port):
+        for address in await self._open_address(host):
             try:
                 return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -435,7 +451,7 @@ class _JudgedNetwork(httpcore.AsyncNetworkBackend):
 
 
 @contextlib.contextmanager
-def _translated() -> Any:
+def _translated() -> Iterator[None]:
     """Turn the library's failures into ours; none carries a word of the other side."""
     try:
         yield
@@ -457,7 +473,7 @@ def _check_length(headers: Mapping[str, str], limits: Limits) -> None:
         raise BadInput("the answer is larger than allowed", name="ResponseTooLarge")
 
 
-async def _progressing(body: AsyncIterator[bytes], bytes_per_s_min: int) -> AsyncIterator[bytes]:
+async def _progressing(body: AsyncGenerator[bytes, None], bytes_per_s_min: int) -> AsyncGenerator[bytes]:
     """Pass the pieces on; raise Unavailable when too few came in the time spent waiting for them."""
     loop = asyncio.get_running_loop()
     waited_s = 0.0

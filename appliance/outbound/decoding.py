@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
 
 from appliance.errors import BadInput, Unavailable
 
@@ -11,7 +11,7 @@ PIECE = 64 * 1024
 ACCEPT_ENCODING = "gzip"
 
 
-async def pieces(raw: AsyncIterable[bytes], encoding: str, body_max: int) -> AsyncIterator[bytes]:
+async def pieces(raw: AsyncIterable[bytes], encoding: str, body_max: int) -> AsyncGenerator[bytes, None]:
     """The plain body in pieces of at most 64 KiB.
 
     Raises BadInput once it exceeds ``body_max`` or for an encoding that we did not ask for,
@@ -28,13 +28,13 @@ async def pieces(raw: AsyncIterable[bytes], encoding: str, body_max: int) -> Asy
         yield piece
 
 
-async def _split(raw: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def _split(raw: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
     async for chunk in raw:
         for at in range(0, len(chunk), PIECE):
             yield chunk[at : at + PIECE]
 
 
-async def _gunzip(raw: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def _gunzip(raw: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
     # Never more than a piece is inflated at once, so a bomb stops at the caller's count.
     inflater = zlib.decompressobj(31)
     started = False

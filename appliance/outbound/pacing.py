@@ -25,7 +25,7 @@ class _Host:
     def __init__(self, in_flight: int) -> None:
         self.background = asyncio.Semaphore(in_flight)
         self.interactive = asyncio.Semaphore(in_flight)
-        self.due_s = 0.0  # when the last granted request would be due at an even pace
+        self.due_s = float("-inf")  # when the last granted request would be due at an even pace
         self.blocked_until_s = 0.0
         self.pause_s = 0.0
         self.pause_until_s = 0.0

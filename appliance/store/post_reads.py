@@ -15,17 +15,14 @@ LIVING = 1
 
 
 class RecordRow(NamedTuple):
-    """A record key, and what hangs on it when it is a living post (``post_id`` is not None)."""
+    """A record key, and what hangs on it when it is a living post (``flags`` is not None)."""
 
     id: int
     actor: int
-    collection: int
     rkey: str
     state: int
     cid: str | None
-    sort_ms: int | None
     takedown: str | None
-    post_id: int | None
     root: int | None
     parent: int | None
     quote: int | None
@@ -38,8 +35,8 @@ class RecordRow(NamedTuple):
 
 
 _RECORD_COLUMNS = """
-SELECT r.id, r.actor, r.collection, r.rkey, r.state, r.cid, r.sort_ms, r.takedown,
-       p.id, p.root, p.parent, p.quote, p.flags,
+SELECT r.id, r.actor, r.rkey, r.state, r.cid, r.takedown,
+       p.root, p.parent, p.quote, p.flags,
        c.likes, c.reposts, c.replies, c.quotes, c.bookmarks
 FROM record AS r
 LEFT JOIN post AS p ON p.id = r.id
@@ -68,7 +65,8 @@ def bodies(reader: Reader, ids: Collection[int]) -> dict[int, Body]:
     found: dict[int, Body] = {}
     for marks, part in batches(ids):
         rows = reader.all(
-            f"SELECT id, body, sort_ms, indexed_us / 1000 FROM record WHERE id IN ({marks}) AND body IS NOT NULL",
+            "SELECT id, body, sort_ms, indexed_us / 1000 FROM record"
+            f" WHERE id IN ({marks}) AND body IS NOT NULL",
             part,
         )
         found.update((row[0], Body(*row[1:])) for row in rows)
@@ -81,11 +79,6 @@ def find_record(reader: Reader, actor: int, collection: int, rkey: str) -> int |
         "SELECT id FROM record WHERE actor = ? AND collection = ? AND rkey = ?", (actor, collection, rkey)
     )
     return found
-
-
-def collections(reader: Reader) -> dict[str, int]:
-    """Every collection's number."""
-    return dict(reader.all("SELECT nsid, id FROM collection"))
 
 
 def viewer_marks(reader: Reader, viewer: int, posts: Collection[int]) -> list[tuple[int, int, str]]:
@@ -106,6 +99,8 @@ def viewer_marks(reader: Reader, viewer: int, posts: Collection[int]) -> list[tu
 def bookmarked(reader: Reader, viewer: int, posts: Collection[int]) -> set[int]:
     """Those of the posts that the viewer keeps."""
     found: set[int] = set()
+    if reader.value("SELECT 1 FROM bookmark WHERE viewer = ? LIMIT 1", (viewer,)) is None:
+        return found
     for marks, part in batches(posts):
         rows = reader.all(
             f"SELECT post FROM bookmark WHERE viewer = ? AND post IN ({marks})", [viewer, *part]

@@ -1,4 +1,4 @@
-"""Our own takedowns: marks on actors and records. What is marked stays stored, and is shown to the operator."""
+"""Our own takedowns: marks on actors and records. What is marked stays stored, for the operator to see."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from appliance.errors import BadInput
 from appliance.store import actor_reads, graph_reads
 from appliance.store.actor_reads import Counts
-from appliance.timeline import shared as names
+from appliance.store.collections import NUMBERS
+from appliance.timeline import names
 from appliance.timeline.hydration import STRANGER, State
 from appliance.timeline.presenting import Presenter
 
@@ -22,27 +23,33 @@ def detailed(state: State, actors: Sequence[int]) -> list[bytes]:
         for subject, follower in graph_reads.known_followers(state.reader, state.viewer, actors):
             known.setdefault(subject, []).append(follower)
     shown = {actor: list(dict.fromkeys(ids)) for actor, ids in known.items()}
-    state.finish(actors=[*actors, *(i for ids in shown.values() for i in ids)])
+    pairs = [(actor, i) for actor, ids in shown.items() for i in ids]
+    state.finish(actors=[*actors, *(i for ids in shown.values() for i in ids)], pairs=pairs)
     counts = actor_reads.counts(state.reader, actors)
     presenter = Presenter(state)
     views = []
     for actor in actors:
         owned = {
-            name: actor_reads.owned(state.reader, actor, state.shared.collection(state.reader, name))
+            name: actor_reads.owned(state.reader, actor, NUMBERS[name])
             for name in (names.LIST, names.GENERATOR, names.STARTER_PACK)
         }
         view = presenter.profile_detailed(
-            actor, counts.get(actor, Counts(0, 0, 0)), owned, _known(state, shown.get(actor))
+            actor, counts.get(actor, Counts(0, 0, 0)), owned, _known(state, actor, shown.get(actor))
         )
         if view is not None:
             views.append(view)
     return views
 
 
-def _known(state: State, followers: list[int] | None) -> tuple[int, list[int]] | None:
+def _known(state: State, actor: int, followers: list[int] | None) -> tuple[int, list[int]] | None:
+    """All of them are counted; those are shown who block neither the viewer nor the account."""
     if followers is None:
         return None
-    visible = [i for i in followers if state.sees_actor(i) and not state.blocked(i)]
+    visible = [
+        i
+        for i in followers
+        if state.sees_actor(i) and not state.blocked(i) and not state.blocking_each_other(actor, i)
+    ]
     return len(followers), visible[:KNOWN_FOLLOWERS_SHOWN_MAX]
 
 
@@ -52,7 +59,8 @@ def find(state: State, did_or_handle: str) -> int | None:
     if found is None:
         return None
     state.load_actors([found])
-    return found if state.actors[found].known else None
+    row = state.actors[found]
+    return found if row.known and row.status != "deleted" else None
 
 
 def get(state: State, did_or_handle: str) -> int:

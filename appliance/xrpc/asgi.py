@@ -56,7 +56,7 @@ class Front:
         default_labelers: tuple[Labeler, ...],
         admin_password: str = "",
         rest: App | None = None,
-        rest_has: Callable[[str], bool] = lambda nsid: False,
+        rest_has: Callable[[str], bool] | None = None,
     ) -> None:
         self._methods = {method.nsid: method for method in methods}
         self._authenticate = authenticate
@@ -78,7 +78,7 @@ class Front:
             reply = preflight()
         elif (method := self._methods.get(nsid)) is not None:
             reply = await self._reply(method, scope, receive)
-        elif self._rest is not None and self._rest_has(nsid):
+        elif self._rest is not None and self._rest_has is not None and self._rest_has(nsid):
             await self._rest(scope, receive, _with_cors(send))
             return
         else:

@@ -65,7 +65,7 @@ def methods(views: Views, settings: Settings, version: str) -> list[Method]:
             raise BadInput("Unable to resolve handle")
         return Answer(orjson.dumps({"did": did}))
 
-    async def describe_server(call: Call) -> Answer:
+    async def describe_server(_: Call) -> Answer:
         return Answer(
             orjson.dumps(
                 {
@@ -77,7 +77,7 @@ def methods(views: Views, settings: Settings, version: str) -> list[Method]:
             )
         )
 
-    async def health(call: Call) -> Answer:
+    async def health(_: Call) -> Answer:
         return Answer(orjson.dumps({"version": version}))
 
     optional, required, public = Access.OPTIONAL, Access.REQUIRED, Access.PUBLIC

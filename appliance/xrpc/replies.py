@@ -15,8 +15,10 @@ CORS: list[Header] = [
     (b"access-control-allow-origin", b"*"),
     (
         b"access-control-expose-headers",
-        b"atproto-repo-rev, atproto-content-labelers, dpop-nonce, retry-after, ratelimit-limit,"
-        b" ratelimit-remaining, ratelimit-reset, ratelimit-policy, www-authenticate",
+        (
+            b"atproto-repo-rev, atproto-content-labelers, dpop-nonce, retry-after, ratelimit-limit,"
+            b" ratelimit-remaining, ratelimit-reset, ratelimit-policy, www-authenticate"
+        ),
     ),
 ]
 PREFLIGHT: list[Header] = [
@@ -24,8 +26,10 @@ PREFLIGHT: list[Header] = [
     (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
     (
         b"access-control-allow-headers",
-        b"authorization, content-type, dpop, atproto-proxy, atproto-accept-labelers, x-bsky-topics,"
-        b" accept-language, x-atproto-accept-labelers",
+        (
+            b"authorization, content-type, dpop, atproto-proxy, atproto-accept-labelers, x-bsky-topics,"
+            b" accept-language, x-atproto-accept-labelers"
+        ),
     ),
     (b"access-control-max-age", b"86400"),
 ]

@@ -139,6 +139,14 @@ class Rig:
                 await self.clock.advance(0.02)
                 await asyncio.sleep(0.002)
 
+    async def pass_s(self, seconds: float, step_s: float = 10.0) -> None:
+        """Let time pass in steps, with room for the sockets between them."""
+        while seconds > 0:
+            self.backfill.wake()
+            await self.clock.advance(min(step_s, seconds))
+            await asyncio.sleep(0.003)
+            seconds -= step_s
+
     async def until_state(self, account: Account, *states: str) -> repos.Repo:
         """Wait until the account's repository is in one of these states."""
         last: list[Any] = []

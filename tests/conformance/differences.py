@@ -14,7 +14,7 @@ from tests.conformance.comparing import plain
 from tests.conformance.scenario import Query
 
 MUST = {
-    "C-1": "cursors name the place in our order: same time, the deciding characters of the cid instead of all",
+    "C-1": "cursors name a place in our order: the same time, of the cid the deciding characters only",
     "C-2": "message texts of errors are our own; error names and statuses are compared",
     "C-3": "where the official server fails with 500 (malformed cursors, a Bearer that is no JWT, handles in"
     " at-uris of lists), any refusal of ours from 400 on is equal",
@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 
 def _own_rows_cap(query: Query, ours: Any, theirs: Any) -> bool:
-    """They leave own rows out of a page beyond a cap; ours has them all. Theirs is then a part of ours in order."""
+    """They leave own rows out of a page beyond a cap: theirs is a part of ours, in order."""
     if query.nsid != "app.bsky.feed.getTimeline":
         return False
     mine, other = plain(ours).get("feed", []), plain(theirs).get("feed", [])

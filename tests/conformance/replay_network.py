@@ -54,9 +54,9 @@ class ReplayNetwork:
     def _answer(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         if path == "/xrpc/com.atproto.identity.resolveHandle":
             handle = query.get("handle", [""])[0].lower()
-            for person in self._scenario.people.values():
-                if f"at://{handle}" in person.document_at(self.seq).get("alsoKnownAs", []):
-                    return 200, {"did": person.did}
+            for each in self._scenario.people.values():
+                if f"at://{handle}" in each.document_at(self.seq).get("alsoKnownAs", []):
+                    return 200, {"did": each.did}
             return 400, {"error": "InvalidRequest", "message": "Unable to resolve handle"}
         person = self._scenario.people.get(unquote(path[1:]))
         if person is None:

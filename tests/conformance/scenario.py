@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -120,7 +121,7 @@ class Scenario:
             later = [time for at, time in times.items() if at > seq]
             moments = [times.get(seq, 0.0), *(_seconds(action["time"]) for action in here)]
             moments.append(min(later, default=float("inf")))
-            pauses = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+            pauses = [after - before for before, after in itertools.pairwise(moments)]
             longest = sorted(range(len(pauses)), key=lambda i: -pauses[i])[: len(asked)]
             waiting = iter(asked)
             for place in range(len(pauses)):

@@ -12,8 +12,6 @@ from typing import Any
 
 import httpx
 import msgspec
-from appliance.ingest import apply
-from appliance.ingest.merge import Rules
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
@@ -21,6 +19,8 @@ from appliance.auth.mint import service_token
 from appliance.auth.service_tokens import ServiceTokens
 from appliance.clock import SystemClock
 from appliance.config import Settings
+from appliance.ingest import apply
+from appliance.ingest.merge import Rules
 from appliance.protocol import did_document, firehose, lexicons
 from appliance.protocol.events import Event, IdentityEvent
 from appliance.store.database import Database, Transaction
@@ -196,8 +196,8 @@ async def stage(scenario: Scenario, folder: Path) -> AsyncIterator[Stage]:
         identities = ReplayedIdentities(network, client)
         tokens = ServiceTokens(identities, settings, clock)
 
-        async def authenticate(header: str | None, nsid: str, *, procedure: bool = False) -> Proven:
-            return Proven(await tokens.verify(header, nsid, procedure=procedure))
+        async def authenticate(authorization: str | None, nsid: str, *, procedure: bool = False) -> Proven:
+            return Proven(await tokens.verify(authorization, nsid, procedure=procedure))
 
         views = Views(database, settings, clock)
         front = Front(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,72 @@ def check_order(rows: list[Row]) -> None:
     assert not twice, f"shown twice: {sorted(twice)[:5]}"
     for above, below in itertools.pairwise(rows):
         assert (above.sort_at, above.cid) > (below.sort_at, below.cid), f"out of order: {above} {below}"
+
+
+class World:
+    """An ``appliance devnet`` as its own process: the network outside, kept between runs."""
+
+    def __init__(self, folder: Path, *, accounts: int, seed: int = 1) -> None:
+        self.folder = folder
+        self.info: dict[str, Any] = {}
+        self._base = [
+            *(sys.executable, "-m", "appliance.cli", "devnet", "--data", str(folder / "network")),
+            *("--accounts", str(accounts), "--seed", str(seed), "--info", str(folder / "info.json")),
+        ]
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, *, rate: float, within_s: float = 60) -> None:
+        """Start, living at this rate, and wait until it is ready."""
+        told = self.folder / "info.json"
+        told.unlink(missing_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONPATH": str(ROOT)}
+        with (self.folder / "network.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._base, "--rate", str(rate), env=environment, stdout=log, stderr=log
+            )
+        self.info = await told_in(told, self._process, within_s)
+
+    async def stop(self) -> None:
+        """SIGTERM, and wait."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(self._process.wait(), 20)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings of an appliance on this network, everybody named a member there admitted."""
+        return {
+            "JETSTREAM_URLS": self.info["jetstream_v2"],
+            "RELAY_URL": self.info["relay"],
+            "PLC_URL": self.info["plc"],
+            "HANDLE_RESOLVERS": ",".join(self.info["pds"]),
+            "MEMBERS": ",".join(member["did"] for member in self.info["members"]),
+            "OUTBOUND_RATE_PER_HOST": "500",
+            "OUTBOUND_PER_HOST": "8",
+        }
+
+
+async def told_in(path: Path, process: asyncio.subprocess.Process, within_s: float) -> dict[str, Any]:
+    """What a program writes into its --info file once it is ready."""
+    end_s = time.monotonic() + within_s
+    while time.monotonic() < end_s:
+        assert process.returncode is None, f"ended with {process.returncode} before it was ready"
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{path.name} was not written within {within_s} s")
+
+
+async def comes_true(check: Callable[[], Awaitable[str]], *, within_s: float) -> float:
+    """Wait until ``check`` finds nothing wrong; the seconds it took. Fails with what it last said."""
+    began = time.monotonic()
+    wrong = "never checked"
+    while time.monotonic() - began < within_s:
+        wrong = await check()
+        if not wrong:
+            return time.monotonic() - began
+        await asyncio.sleep(0.25)
+    raise AssertionError(f"still wrong after {within_s} s: {wrong}")

@@ -1,0 +1,159 @@
+"""How often one host is asked."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from appliance.clock import ManualClock
+from appliance.errors import Unavailable
+from appliance.outbound.limits import PDS_JSON, PDS_WRITE, Limits
+from appliance.outbound.pacing import Pacing
+
+
+async def ask(pacing: Pacing, times: list[float], clock: ManualClock, limits: Limits = PDS_JSON) -> None:
+    async with pacing.turn("a", limits):
+        times.append(clock.monotonic_s())
+
+
+async def settle() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_requests_to_one_host_keep_its_pace() -> None:
+    clock = ManualClock()
+    pacing = Pacing(clock, per_host=2, total=32, rate=5.0)
+    times: list[float] = []
+    tasks = [asyncio.create_task(ask(pacing, times, clock)) for _ in range(25)]
+    await settle()
+    assert len(times) == 5  # one second's worth at once
+    for _ in range(90):
+        await clock.advance(0.05)
+        await settle()
+    await asyncio.gather(*tasks)
+    assert times[-1] == pytest.approx(4.0, abs=0.1)
+
+
+async def test_one_slow_host_does_not_hold_up_another() -> None:
+    clock = ManualClock()
+    pacing = Pacing(clock, per_host=1, total=1, rate=0.001)
+    await ask(pacing, [], clock)
+    waiting = asyncio.create_task(ask(pacing, [], clock, PDS_JSON))
+    await settle()
+    async with asyncio.timeout(2), pacing.turn("b", PDS_JSON):
+        pass
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+
+async def test_a_person_does_not_queue_behind_the_background() -> None:
+    clock = ManualClock()
+    pacing = Pacing(clock, per_host=1, total=1, rate=1.0)
+    done = asyncio.Event()
+
+    async def hold() -> None:
+        async with pacing.turn("a", PDS_JSON):
+            await done.wait()
+
+    background = [asyncio.create_task(hold()) for _ in range(5)]
+    await settle()
+    times: list[float] = []
+    await asyncio.wait_for(ask(pacing, times, clock, PDS_WRITE), 2)
+    assert times == [0.0]
+    for task in background:
+        task.cancel()
+    await asyncio.wait(background)
+
+
+async def test_no_more_are_in_flight_than_allowed() -> None:
+    clock = ManualClock()
+    pacing = Pacing(clock, per_host=2, total=3, rate=1000.0)
+    now: dict[str, int] = {"a": 0, "b": 0}
+    most = {"a": 0, "b": 0, "all": 0}
+
+    async def one(host: str) -> None:
+        async with pacing.turn(host, PDS_JSON):
+            now[host] += 1
+            most[host] = max(most[host], now[host])
+            most["all"] = max(most["all"], sum(now.values()))
+            await asyncio.sleep(0)
+            now[host] -= 1
+
+    await asyncio.gather(*(one("ab"[n % 2]) for n in range(100)))
+    assert most == {"a": 2, "b": 2, "all": 3}
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"ratelimit-reset": "1767225612"}, 12.0),
+        ({}, 30.0),
+        ({"retry-after": "999999999"}, 3600.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, 30.0),
+        ({"retry-after": "-5"}, 30.0),
+    ],
+)
+async def test_a_host_that_says_slow_down_is_left_alone_until_then(
+    headers: dict[str, str], wait_s: float
+) -> None:
+    clock = ManualClock()
+    pacing = Pacing(clock, per_host=2, total=32, rate=5.0)
+    await ask(pacing, [], clock)
+    assert pacing.heard("a", 429, headers) == wait_s
+    if wait_s > PDS_JSON.patience_s:
+        with pytest.raises(Unavailable) as caught:
+            await ask(pacing, [], clock)
+        assert caught.value.retry_after_s == wait_s
+        return
+    times: list[float] = []
+    task = asyncio.create_task(ask(pacing, times, clock))
+    await settle()
+    await clock.advance(wait_s - 0.5)
+    assert not times
+    await clock.advance(1)
+    await task
+    assert times == [wait_s]
+
+
+async def test_what_is_left_of_a_budget_is_spread_until_its_reset() -> None:
+    clock = ManualClock()
+    pacing = Pacing(clock, per_host=2, total=32, rate=100.0)
+    await ask(pacing, [], clock)
+    pacing.heard(
+        "a", 200, {"ratelimit-limit": "3000", "ratelimit-remaining": "10", "ratelimit-reset": "1767225700"}
+    )
+    times: list[float] = []
+    tasks = [asyncio.create_task(ask(pacing, times, clock)) for _ in range(8)]
+    for _ in range(100):
+        await settle()
+        await clock.advance(1)
+    await asyncio.gather(*tasks)
+    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]  # noqa: RUF007 - reads as what it is
+    assert min(gaps[1:]) == pytest.approx(10, abs=1)
+
+
+async def test_an_empty_budget_waits_for_its_reset() -> None:
+    clock = ManualClock()
+    pacing = Pacing(clock, per_host=2, total=32, rate=100.0)
+    await ask(pacing, [], clock)
+    pacing.heard(
+        "a", 200, {"ratelimit-limit": "10", "ratelimit-remaining": "0", "ratelimit-reset": "1767225640"}
+    )
+    times: list[float] = []
+    task = asyncio.create_task(ask(pacing, times, clock))
+    await settle()
+    await clock.advance(41)
+    await task
+    assert times == [40.0]
+
+
+async def test_many_hosts_do_not_pile_up() -> None:
+    clock = ManualClock()
+    pacing = Pacing(clock, per_host=2, total=32, rate=5.0)
+    for n in range(10_000):
+        async with pacing.turn(f"host{n}", PDS_JSON):
+            pass
+    assert len(pacing._hosts) <= 4096
