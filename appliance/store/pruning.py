@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance.store.database import Transaction
 
 # Somebody's living record, or a member's bookmark, names it by its id.
-_POINTED_AT = (
+POINTED_AT = (
     "(EXISTS (SELECT 1 FROM post WHERE parent = r.id) OR EXISTS (SELECT 1 FROM post WHERE root = r.id)"
     " OR EXISTS (SELECT 1 FROM post WHERE quote = r.id)"
     " OR EXISTS (SELECT 1 FROM link WHERE kind IN (1, 2, 5) AND subject = r.id AND waiting = 0)"
@@ -31,7 +31,7 @@ def spent_tombstones(tx: Transaction, before_us: int, rows_max: int) -> list[int
             "  (r.epoch, r.rev, r.n) <= (f.epoch, f.rev, 2147483647))"
             " AND NOT EXISTS (SELECT 1 FROM scan s WHERE s.actor = r.actor"
             "  AND (s.epoch, s.base_rev, 2147483647) < (r.epoch, r.rev, r.n))"
-            f" AND NOT {_POINTED_AT} LIMIT ?2",
+            f" AND NOT {POINTED_AT} LIMIT ?2",
             (before_us, rows_max),
         )
     ]
@@ -39,12 +39,12 @@ def spent_tombstones(tx: Transaction, before_us: int, rows_max: int) -> list[int
 
 def forget_record(tx: Transaction, record: int) -> bool:
     """Remove a record whose index rows are gone already. False where it became a mention:
-    others still point at it."""
+    others still point at it, or its number is the highest and would be given out again."""
     tx.run("DELETE FROM fetch WHERE kind = 'record' AND target = ?", (record,))
     if tx.run(
         "UPDATE record AS r SET state = 0, epoch = NULL, rev = NULL, n = NULL, cid = NULL, body ="
         " NULL, scan = NULL"
-        f" WHERE id = ? AND {_POINTED_AT}",
+        f" WHERE id = ? AND ({POINTED_AT} OR id = (SELECT max(id) FROM record))",
         (record,),
     ):
         return False
@@ -68,7 +68,7 @@ def forget_idle_mentions(tx: Transaction, actor: int) -> None:
     idle = tx.all(
         "SELECT r.id FROM repo JOIN record r ON r.actor = repo.actor"
         " WHERE repo.actor = ? AND repo.refs = 0 AND repo.state = 'PRUNING' AND r.state = 0"
-        f" AND NOT {_POINTED_AT}",
+        f" AND NOT {POINTED_AT}",
         (actor,),
     )
     for (record,) in idle:
