@@ -17,6 +17,8 @@ import click
 from appliance.errors import ApplianceError, BadInput
 
 if TYPE_CHECKING:
+    import asyncio
+
     from appliance.config import Settings
 
 T = TypeVar("T")
@@ -101,7 +103,6 @@ def devnet(
     import asyncio
     import signal
 
-    from appliance import demo as demos
     from appliance import telemetry
     from appliance.devnet import network
     from appliance.devnet.options import Options
@@ -110,7 +111,7 @@ def devnet(
     options = Options(port=port, data=data, accounts=accounts, rate=rate, seed=seed, info=info)
 
     async def work() -> None:
-        stop = asyncio.Event() if pipe is None else demos.wait_until_closed(pipe)
+        stop = asyncio.Event() if pipe is None else _until_closed(pipe)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
@@ -168,6 +169,22 @@ def _operate(settings_file: Path | None, command: str, arguments: list[str]) -> 
 
     telemetry.configure("error", "text")
     return _run(app.operate(_settings(settings_file), command, arguments))
+
+
+def _until_closed(handle: int) -> asyncio.Event:
+    """An event that is set when the other end of this pipe is gone."""
+    import asyncio
+
+    closed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def readable() -> None:
+        if not os.read(handle, 1):
+            loop.remove_reader(handle)
+            closed.set()
+
+    loop.add_reader(handle, readable)
+    return closed
 
 
 def _settings(path: Path | None) -> Settings:
