@@ -496,6 +496,25 @@ async def test_logging_out_ends_the_session_here_whatever_the_pds_does(house: Ho
     assert house.pds.of("com.atproto.server.deleteSession")[0].bearer == "pds-refresh-1"
 
 
+async def test_an_end_is_heard_of_at_once_by_who_was_just_here(house: House) -> None:
+    begun = await sign_in(house)
+    header = f"Bearer {begun.pair.access}"
+    viewer = await house.auth.viewers.authenticate(header, TIMELINE)
+    assert viewer is not None
+    assert viewer.session is not None
+    for _ in range(3):
+        await house.clock.advance(2)
+        assert await house.auth.viewers.authenticate(header, TIMELINE)
+    await house.run("UPDATE actor SET takedown = 'spam' WHERE did = ?", ALICE)
+    await house.clock.advance(5)
+    assert (await refusal(house.auth.viewers.authenticate(header, TIMELINE))).name == "AccountTakedown"
+    await house.run("UPDATE actor SET takedown = NULL")
+    await house.clock.advance(5)
+    assert await house.auth.viewers.authenticate(header, TIMELINE)
+    assert await house.auth.web_sessions.end(viewer.session.actor, viewer.session.id)
+    assert (await refusal(house.auth.viewers.authenticate(header, TIMELINE))).name == "ExpiredToken"
+
+
 async def test_a_second_start_knows_its_sessions(house: House) -> None:
     begun = await sign_in(house)
     auth = house.build()
