@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -201,7 +201,7 @@ async def build(
             _well_known(settings),
         ],
     )
-    calls = member_calls(auth, repositories, settings, website)
+    calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
     return asgi.Front(
         methods,
         auth.viewers.authenticate,
