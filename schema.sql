@@ -96,6 +96,9 @@ CREATE TABLE record (
 -- What a profile card is made of: one short range for each actor.
 CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey = 'self' AND state = 1;
 CREATE INDEX record_dead ON record (indexed_us) WHERE state = 2;
+CREATE INDEX record_dead ON record (indexed_us) WHERE state = 2;
+-- What a profile card is made of: one short range for each actor.
+CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey = 'self' AND state = 1;
 
 -- owner: ingest · index · what timelines and author feeds list: each living post, and each living
 -- repost unless its subject is known to be deleted.

@@ -11,7 +11,8 @@ from appliance.ingest.merge import Rules
 from appliance.protocol.events import CommitEvent, Event
 from appliance.protocol.tid import tid_of
 from appliance.store import actors, collections, repos
-from appliance.store.database import Transaction, schema_text
+from appliance.store.database import Transaction
+from appliance.store.migrations import schema_text
 from tests.merge.schedules import KEYS, How, Live, Page, Schedule, make
 
 START_US = 1_767_225_600_000_000
