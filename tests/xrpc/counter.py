@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from appliance.clock import ManualClock
 from appliance.config import Settings
 from appliance.timeline import labelers
 from appliance.timeline.views import Views
@@ -20,8 +21,8 @@ APP_PASSWORD = "abcd-efgh-2345-6789"
 
 
 class Counter(Desk):
-    def __init__(self, path: Path, **settings: Any) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, clock: ManualClock | None = None, **settings: Any) -> None:
+        super().__init__(path, clock)
         self.settings: Settings = msgspec.structs.replace(self.settings, **settings)
 
     async def open(self, stack: AsyncExitStack) -> None:
