@@ -115,6 +115,10 @@ class Pipeline:
             "storing": self._stored_ok,
         }
 
+    def connected(self) -> bool:
+        """Whether a connection stands now: what is written from here on will be told."""
+        return self._connected_to is not None
+
     async def wait_for(self, *, seq: int | None = None, time_us: int | None = None) -> None:
         """Return once the committed position has reached that number or upstream time."""
 
@@ -151,6 +155,10 @@ class Pipeline:
             if start_over:
                 begin_us = reached.time_us or 0
                 start, owed = None, Gap(begin_us, begin_us, start_over)
+            elif start is None and await self._database.read(repos.any_begun):
+                # It was lost before its first event, and with it what would have told where to go on.
+                begin_us = self._clock.now_us()
+                owed = Gap(begin_us, begin_us, "there was no position yet")
             progress = False
             end: ApplianceError
             try:
