@@ -93,6 +93,7 @@ CREATE TABLE record (
   takedown TEXT,                   -- reference of our own takedown; NULL: none
   UNIQUE (actor, collection, rkey)
 ) STRICT;
+CREATE INDEX record_dead ON record (indexed_us) WHERE state = 2;
 -- What a profile card is made of: one short range for each actor.
 CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey = 'self' AND state = 1;
 

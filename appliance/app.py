@@ -229,7 +229,8 @@ def _listening(settings: Settings) -> Any:
 
 def _http_config(listener: socket.socket) -> Config:
     config = Config()
-    config.bind = [f"fd://{listener.fileno()}"]
+    # The server closes it from now on.
+    config.bind = [f"fd://{listener.detach()}"]
     config.accesslog = None
     config.errorlog = None
     config.include_server_header = False

@@ -432,16 +432,6 @@ def prune(tx: Transaction, actor: int, before_us: int, now_us: int) -> bool:
     return moved
 
 
-def find_prunable(reader: Reader, actor: int, rows_max: int) -> list[tuple[int, int, int]]:
-    """(record, collection, state) of rows to remove; none as soon as somebody wants the account again."""
-    rows: list[tuple[int, int, int]] = reader.all(
-        "SELECT r.id, r.collection, r.state FROM repo JOIN record r ON r.actor = repo.actor"
-        " WHERE repo.actor = ? AND repo.refs = 0 AND repo.state = 'PRUNING' AND r.state <> 0 LIMIT ?",
-        (actor, rows_max),
-    )
-    return rows
-
-
 def forget(tx: Transaction, actor: int) -> bool:
     """PRUNING -> no row, once nothing is left but mentions by others."""
     return (
