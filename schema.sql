@@ -93,6 +93,7 @@ CREATE TABLE record (
   takedown TEXT,                   -- reference of our own takedown; NULL: none
   UNIQUE (actor, collection, rkey)
 ) STRICT;
+CREATE INDEX record_dead ON record (indexed_us) WHERE state = 2;
 -- What a profile card is made of: one short range for each actor.
 CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey = 'self' AND state = 1;
 
@@ -289,6 +290,8 @@ CREATE TABLE repo (
   cert_count INTEGER
 ) STRICT;
 CREATE INDEX repo_due ON repo (next_at_us, priority) WHERE state IN ('QUEUED', 'WAIT', 'SUSPECT');
+CREATE INDEX repo_scanning ON repo (actor) WHERE state = 'SCANNING';
+CREATE INDEX repo_aside ON repo (next_at_us) WHERE state IN ('INACTIVE', 'GONE');
 CREATE INDEX repo_unwanted ON repo (unwanted_us) WHERE unwanted_us IS NOT NULL;
 
 -- Who is tracked has a name that no other set of tracked accounts ever had (ingest/tracked.py).
@@ -339,7 +342,7 @@ CREATE TABLE fetch (
   outcome TEXT NOT NULL DEFAULT '',-- '' open, gone, refused
   PRIMARY KEY (kind, target)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX fetch_due ON fetch (next_at_us) WHERE outcome = '';
+CREATE INDEX fetch_due ON fetch (priority, next_at_us) WHERE outcome = '';
 
 -- owner: store · state · named counters and marks (arrival, writer lease, quick_check time).
 CREATE TABLE meta (

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 from hypercorn.asyncio import serve as serve_http
 from hypercorn.config import Config
@@ -22,15 +23,18 @@ from appliance import __version__, telemetry
 from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import open_secrets
 from appliance.backfill.backfill import Backfill
+from appliance.backfill.fetcher import Fetcher
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
-from appliance.errors import BadInput, NotFound, Unavailable
+from appliance.errors import BadInput, NotFound, Refused, Unavailable
 from appliance.identity.identities import Identities
 from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
 from appliance.media.images import Images
 from appliance.members import admission
+from appliance.ops import control
+from appliance.ops.commands import commands
 from appliance.ops.lock import DataLock
 from appliance.ops.probes import probes
 from appliance.outbound.client import Outbound
@@ -45,8 +49,10 @@ from appliance.web.pages import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
-from appliance.web.writing import Writing
+from appliance.writes.repos import Repos
+from appliance.writes.writer import Writer
 from appliance.xrpc import admin, asgi, private, reads
+from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
 
@@ -91,6 +97,48 @@ async def serve(settings: Settings, *, ready: Callable[[str], None] | None = Non
         log.info("stopped")
 
 
+async def operate(settings: Settings, command: str, arguments: list[str]) -> Any:
+    """Run an operator's command: in the running process if there is one, else here and now.
+
+    Raises what the command raises.
+    """
+    clock = SystemClock()
+    try:
+        lock = DataLock(settings.data_path)
+    except Unavailable:
+        return await _ask_running(settings, clock, command, arguments)
+    with lock:
+        database = await Database.open(settings.data_path / DATABASE_FILE, readers=1)
+        outbound = Outbound(settings, clock)
+        try:
+            identities = Identities(database, outbound, settings, clock)
+            return await commands(database, identities, settings, clock)[command](arguments)
+        finally:
+            await outbound.close()
+            await database.close()
+
+
+async def _ask_running(settings: Settings, clock: Clock, command: str, arguments: list[str]) -> Any:
+    told = (settings.data_path / "lock").read_text("utf-8")
+    if not told:
+        raise Unavailable("the appliance is just starting: try again in a moment")
+    key = open_secrets(settings).subkey("control")
+    # Our own listener, named by our own lock file: the guarded way out is for strangers.
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        try:
+            answer = await client.post(
+                f"http://127.0.0.1:{json.loads(told)['port']}{control.PATH}",
+                headers={"Authorization": f"Bearer {control.token(key, clock.now_us())}"},
+                json={"command": command, "arguments": arguments},
+            )
+        except httpx.HTTPError as error:
+            raise Unavailable("the running appliance does not answer") from error
+    body = answer.json()
+    if answer.status_code != 200:
+        raise (BadInput if body.get("misused") else Refused)(body["error"])
+    return body["result"]
+
+
 async def build(
     settings: Settings, clock: Clock, supervisor: Supervisor, stack: contextlib.AsyncExitStack
 ) -> Any:
@@ -116,8 +164,13 @@ async def build(
     backfill = Backfill(database, outbound, identities, settings, clock, rules)
     views = Views(database, settings, clock)
 
+    fetcher = Fetcher(database, outbound, identities, settings, clock, rules)
+    repositories = Repos(database, auth.pds_sessions, applier, clock)
+    writer = Writer(database, auth.web_sessions, repositories, identities.resolve_handle, clock)
+
     supervisor.start("identities", identities.run)
     supervisor.start("backfill", backfill.run)
+    supervisor.start("fetcher", fetcher.run)
     supervisor.start("ingest", pipeline.run)
 
     methods = [
@@ -136,16 +189,24 @@ async def build(
         frame,
         Pages(views, database, pipeline.lag_s),
         auth.web_sessions,
-        Writing(),
+        writer,
         images,
-        [probes(pipeline.facts, lambda: True, telemetry.REGISTRY), _well_known(settings)],
+        [
+            probes(pipeline.facts, lambda: True, telemetry.REGISTRY),
+            control.control(
+                secrets.subkey("control"), clock, commands(database, identities, settings, clock)
+            ),
+            _well_known(settings),
+        ],
     )
+    calls = member_calls(auth, repositories, settings, website)
     return asgi.Front(
         methods,
         auth.viewers.authenticate,
         default_labelers=labelers.default(settings.labelers),
         admin_password=settings.admin_password,
-        rest=website,
+        rest=calls,
+        rest_has=calls.has,
     )
 
 
@@ -168,7 +229,8 @@ def _listening(settings: Settings) -> Any:
 
 def _http_config(listener: socket.socket) -> Config:
     config = Config()
-    config.bind = [f"fd://{listener.fileno()}"]
+    # The server closes it from now on.
+    config.bind = [f"fd://{listener.detach()}"]
     config.accesslog = None
     config.errorlog = None
     config.include_server_header = False

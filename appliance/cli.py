@@ -5,20 +5,23 @@ Each imports what it needs when it runs, so that ``version`` and ``--help`` answ
 
 from __future__ import annotations
 
-import asyncio
+import json
 import os
-import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from appliance.errors import ApplianceError, BadInput
 
 if TYPE_CHECKING:
+    import asyncio
+
     from appliance.config import Settings
+
+T = TypeVar("T")
 
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
@@ -97,7 +100,9 @@ def devnet(
     port: int, data: Path | None, accounts: int, rate: float, seed: int, info: Path | None, pipe: int | None
 ) -> None:
     """Run a small AT Protocol network on this machine, for tests and demos."""
-    from appliance import demo as demos
+    import asyncio
+    import signal
+
     from appliance import telemetry
     from appliance.devnet import network
     from appliance.devnet.options import Options
@@ -106,7 +111,7 @@ def devnet(
     options = Options(port=port, data=data, accounts=accounts, rate=rate, seed=seed, info=info)
 
     async def work() -> None:
-        stop = asyncio.Event() if pipe is None else demos.wait_until_closed(pipe)
+        stop = asyncio.Event() if pipe is None else _until_closed(pipe)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
@@ -115,20 +120,88 @@ def devnet(
     _run(work())
 
 
+@commands.group()
+def member() -> None:
+    """Who belongs to this appliance."""
+
+
+@member.command("add")
+@_settings_file
+@click.argument("who")
+def member_add(settings_file: Path | None, who: str) -> None:
+    """Admit a DID or handle, whatever the admission setting."""
+    told = _operate(settings_file, "member add", [who])
+    click.echo(f"{told['did']} {'is a member now' if told['new'] else 'was a member already'}")
+
+
+@member.command("remove")
+@_settings_file
+@click.argument("who")
+def member_remove(settings_file: Path | None, who: str) -> None:
+    """End a membership. What only this member read goes after a while."""
+    click.echo(f"{_operate(settings_file, 'member remove', [who])['did']} is no member any more")
+
+
+@member.command("list")
+@_settings_file
+@click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
+def member_list(settings_file: Path | None, as_json: bool) -> None:
+    """Everybody who belongs here, longest first."""
+    told = _operate(settings_file, "member list", [])
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    for one in told:
+        click.echo(f"{one['did']:34} {one['handle'] or '(handle not confirmed)':32} {one['via']}")
+    click.echo(f"{len(told)} {'member' if len(told) == 1 else 'members'}")
+
+
+@member.command("invite")
+@_settings_file
+@click.option("--uses", default=1, show_default=True, help="How many people the code admits.")
+def member_invite(settings_file: Path | None, uses: int) -> None:
+    """Make an invite code, for ADMISSION=invite."""
+    click.echo(_operate(settings_file, "member invite", [str(uses)])["code"])
+
+
+def _operate(settings_file: Path | None, command: str, arguments: list[str]) -> Any:
+    from appliance import app, telemetry
+
+    telemetry.configure("error", "text")
+    return _run(app.operate(_settings(settings_file), command, arguments))
+
+
+def _until_closed(handle: int) -> asyncio.Event:
+    """An event that is set when the other end of this pipe is gone."""
+    import asyncio
+
+    closed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def readable() -> None:
+        if not os.read(handle, 1):
+            loop.remove_reader(handle)
+            closed.set()
+
+    loop.add_reader(handle, readable)
+    return closed
+
+
 def _settings(path: Path | None) -> Settings:
     from appliance import config
 
     return config.load(path, os.environ)
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run this on the quickest event loop there is."""
     try:
         import uvloop
     except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
+        import asyncio
+
+        return asyncio.run(work)
+    return uvloop.run(work)
 
 
 if __name__ == "__main__":

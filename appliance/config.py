@@ -6,6 +6,7 @@ field's name in capitals. The environment wins. docs/configuration.md is generat
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,6 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     members: Annotated[tuple[str, ...], _setting("DIDs and handles on the allow-list; * admits every account.")] = ()
     members_max: Annotated[int, _setting("Members at most."), Meta(ge=1)] = 1000
     xrpc_sessions: Annotated[bool, _setting("Answer createSession at our own origin.")] = True
+    main_passwords: Annotated[bool, _setting("Take an account's main password at createSession too, not app passwords alone.")] = False
     session_secret: Annotated[str, _setting("Key of sessions and sealed tokens. Better left empty: a key file is then made in DATA_DIR.")] = ""
     admin_password: Annotated[str, _setting("Password of Basic admin calls; empty switches them off.")] = ""
     labelers: Annotated[tuple[str, ...], _setting("DIDs of labelers applied when a client names none.")] = ("did:plc:ar7c4by46qjdydhdevvrndac",)
@@ -111,7 +113,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     if path is not None:
         try:
             table = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise BadInput(f"settings file {path}: {error}") from error
         for name, value in table.items():
             if name.lower() not in fields:
@@ -135,13 +137,20 @@ def check(settings: Settings) -> None:
     """Refuse combinations that would be dangerous or can't work."""
     public = settings.appview_hostname and settings.appview_hostname != "localhost"
     host = urlsplit(settings.public_url).hostname or ""
-    public = public or (host not in ("", "localhost") and not host.startswith("127."))
+    public = public or not (host in ("", "localhost") or _is_loopback(host))
     if public and settings.allow_loopback:
         raise BadInput("ALLOW_LOOPBACK is for devnet: it can't go with a public host name")
     if public and settings.rate_limits == "off":
         raise BadInput("RATE_LIMITS=off is for devnet: it can't go with a public host name")
     if settings.handle_resolvers and not settings.allow_loopback:
         raise BadInput("HANDLE_RESOLVERS is honoured only with ALLOW_LOOPBACK")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_list(annotation: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -117,17 +116,3 @@ def _ready(options: Options, info: dict[str, Any], origin: str, say: Callable[[s
         "  Any AT Protocol client can use the same address as its server."
         " Ctrl-C ends the demo; the data stay."
     )
-
-
-def wait_until_closed(handle: int) -> asyncio.Event:
-    """An event that is set when the other end of this pipe is gone."""
-    closed = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def readable() -> None:
-        if not os.read(handle, 1):
-            loop.remove_reader(handle)
-            closed.set()
-
-    loop.add_reader(handle, readable)
-    return closed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, Coroutine, Mapping
+from collections.abc import AsyncIterable, Coroutine, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from appliance.auth.secrets import Secrets
 from appliance.clock import Clock
 from appliance.errors import BadInput, Refused, Unavailable
 from appliance.outbound.addresses import Params
-from appliance.outbound.client import Answer, Outbound
+from appliance.outbound.client import Answer, NotSent, Outbound
 from appliance.outbound.limits import PDS_SESSION, Limits
 from appliance.store import sessions
 from appliance.store.database import Database, Transaction
@@ -68,11 +68,13 @@ class PdsSessions:
         """One call; when its token has expired it is renewed and the call made once more.
 
         Any status is an answer. A body that streams can be sent only once: its token is tried before.
-        Raises Refused when the sign-in is over, Unavailable when there was no answer.
+        Raises Refused when the sign-in is over, Unavailable when there was no answer: NotSent when the
+        call surely had no effect.
         """
         streams = content is not None and not isinstance(content, bytes)
         if streams:
-            await self.check(pds_session)
+            with _nothing_sent():
+                await self.check(pds_session)
         held = await self._held(pds_session)
         tokens = self._unseal(held)
         send = partial(self._send, held.pds, method, nsid, limits, params, content, headers or {})
@@ -82,7 +84,8 @@ class PdsSessions:
             return answer
         if streams:
             return answer
-        renewed = await self._renew(pds_session, tokens)
+        with _nothing_sent():
+            renewed = await self._renew(pds_session, tokens)
         return answer if renewed == tokens else await send(renewed.access)
 
     async def check(self, pds_session: int) -> None:
@@ -169,6 +172,8 @@ class PdsSessions:
                 content=content,
             )
         except BadInput as error:
+            if error.name == "PayloadTooLarge":
+                raise  # said of what we were to send
             raise Unavailable("Your server can't be used: its address or its answer is not right") from error
 
     def _refreshed_lately(self, pds_session: int) -> bool:
@@ -238,6 +243,15 @@ class PdsSessions:
             raise Refused(
                 "This session can't be read any more: sign in again", name="ExpiredToken"
             ) from error
+
+
+@contextlib.contextmanager
+def _nothing_sent() -> Iterator[None]:
+    """What fails here fails before the call had any effect."""
+    try:
+        yield
+    except Unavailable as error:
+        raise NotSent(error.message, name=error.name, retry_after_s=error.retry_after_s) from error
 
 
 def _place(pds_session: int) -> str:

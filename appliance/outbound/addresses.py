@@ -130,10 +130,7 @@ class Policy:
             port = 443 if secure else 80
         if not loopback and not _port_allowed(port, ports):
             raise BadInput("the address uses a port that is not allowed")
-        query = parts.query
-        if params:
-            more = urlencode(params, doseq=True, quote_via=quote, safe="")
-            query = f"{query}&{more}" if query else more
+        query = _query(parts.query, params)
         netloc = host if port == (443 if secure else 80) else f"{host}:{port}"
         path = parts.path or "/"
         rebuilt = f"{parts.scheme}://{netloc}{path}" + (f"?{query}" if query else "")
@@ -180,6 +177,19 @@ def is_public(address: str) -> bool:
             return is_public(str(ip.ipv4_mapped))
         return ip in _ALLOWED_V6 and not any(ip in network for network in _DENIED_V6)
     return not any(ip in network for network in _DENIED_V4)
+
+
+def with_params(url: str, params: Params) -> str:
+    """The URL with these parameters behind those that it has."""
+    bare, _, query = url.partition("?")
+    return f"{bare}?{_query(query, params)}"
+
+
+def _query(query: str, params: Params | None) -> str:
+    if not params:
+        return query
+    more = urlencode(params, doseq=True, quote_via=quote, safe="")
+    return f"{query}&{more}" if query else more
 
 
 def _port_allowed(port: int, ports: Ports) -> bool:

@@ -136,6 +136,8 @@ def to_viewer(reader: Reader, viewer: int, ids: Collection[int]) -> list[tuple[i
 def muted(reader: Reader, viewer: int, ids: Collection[int]) -> set[int]:
     """Those of them whom the viewer muted."""
     found: set[int] = set()
+    if reader.value("SELECT 1 FROM mute WHERE viewer = ? LIMIT 1", (viewer,)) is None:
+        return found
     for marks, part in batches(ids):
         rows = reader.all(
             f"SELECT subject FROM mute WHERE viewer = ? AND subject IN ({marks})", [viewer, *part]

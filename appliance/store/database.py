@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import aiosqlite
 
+from appliance import telemetry
 from appliance.errors import Corrupt, Unavailable
 from appliance.store import migrations
 from appliance.store.migrations import SCHEMA_VERSION
@@ -24,9 +25,19 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 Params = Sequence[object]
 
+log = telemetry.Log("store")
+ANNOUNCEMENTS_FAILED = telemetry.counter("announcements_failed", "Callbacks after a commit that raised.", [])
+
 WAL_PAGES_BEFORE_CHECKPOINT = 4000
+WAL_KEPT_BYTES = 64 * 1024 * 1024
 JOBS_PER_COMMIT_MAX = 64
 QUEUE_JOBS_MAX = 10_000
+
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+_REFUSED = {
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PERM,
+}  # fmt: skip
 
 
 class Reader:
@@ -43,6 +54,11 @@ class Reader:
         """The first row, or None."""
         row: Row | None = self._connection.execute(sql, params).fetchone()
         return row
+
+    def snapshot(self) -> tuple[int, int]:
+        """Equal values mean that this connection has seen no commit in between: rows read then hold now."""
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        return id(self._connection), version
 
     def value(self, sql: str, params: Params = ()) -> Any:
         """The first column of the first row, or None when there is no row."""
@@ -131,17 +147,24 @@ class Database:
     async def open(cls, path: Path, *, readers: int = 2) -> Database:
         """Open or create. Raises Corrupt for a file of another kind or a newer schema."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer = await _connect(path, read_only=False)
+        opened: list[_Connection] = []
         try:
-            await writer.run(_prepare)
-            pool = [await _connect(path, read_only=True) for _ in range(readers)]
-        except BaseException:
-            await writer.close()
+            opened.append(await _connect(path, read_only=False))
+            await opened[0].run(_prepare)
+            for _ in range(readers):
+                opened.append(await _connect(path, read_only=True))  # noqa: PERF401 - what was opened must be known if the next one fails
+        except BaseException as error:
+            for connection in opened:
+                await connection.close()
+            if isinstance(error, sqlite3.Error) and (told := _told(error)) is not error:
+                raise told from error
             raise
-        return cls(path, writer, pool)
+        return cls(path, opened[0], opened[1:])
 
     async def read(self, work: Callable[[Reader], T]) -> T:
-        """Run the function on one snapshot, in a reader's thread."""
+        """Run the function on one snapshot, in a reader's thread. Raises Corrupt for a damaged file."""
+        if self._closed:
+            raise Unavailable("the database is closed")
         connection = await self._idle.get()
         try:
             return await connection.run(partial(_in_snapshot, work))
@@ -169,6 +192,12 @@ class Database:
         self._closed = True
         await self._jobs.put(None)
         await self._loop_task
+        while not self._jobs.empty():
+            # It waited for room in the queue while we closed: its turn never comes.
+            late = self._jobs.get_nowait()
+            if late is not None and not late.done.done():
+                late.done.set_exception(Unavailable("the database is closed"))
+            await asyncio.sleep(0)
         for reader in self._readers:
             await reader.close()
         await self._writer.run(lambda c: c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
@@ -195,7 +224,7 @@ class Database:
             for waiting in jobs:
                 if waiting.error is None:
                     for announce in waiting.announcements:
-                        announce()
+                        _announce(announce)
                 if waiting.done.cancelled():
                     continue
                 if waiting.error is None:
@@ -218,31 +247,50 @@ def _commit(jobs: list[_Job], connection: sqlite3.Connection) -> None:
                     job.result = job.work(transaction)
             except Exception as error:
                 if not connection.in_transaction:
+                    # The disk's refusal undid the whole transaction, not this job alone.
                     raise
-                job.error = error
+                job.error = _told(error) if isinstance(error, sqlite3.Error) else error
             else:
                 job.announcements = transaction.announcements
         connection.execute("COMMIT")
-    except sqlite3.OperationalError as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise Unavailable(f"the database can't be written: {error}", name="StorageFull") from error
-    except sqlite3.DatabaseError as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise Corrupt(f"the database is damaged: {error}") from error
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        if (told := _told(error)) is not error:
+            raise told from error
         raise
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _in_snapshot(work: Callable[[Reader], T], connection: sqlite3.Connection) -> T:
-    connection.execute("BEGIN")
     try:
+        connection.execute("BEGIN")
         return work(Reader(connection))
+    except sqlite3.Error as error:
+        if (told := _told(error)) is not error:
+            raise told from error
+        raise
     finally:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _announce(callback: Callable[[], None]) -> None:
+    try:
+        callback()
+    except Exception as error:  # noqa: BLE001 - one announcement: the rows are committed and the writer must go on
+        ANNOUNCEMENTS_FAILED.inc()
+        log.error("announcement_failed", error=error, trace=error)
+
+
+def _told(error: sqlite3.Error) -> Exception:
+    """What SQLite's error means for the caller; a mistake in our SQL stays as it is."""
+    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    if code in _DAMAGED:
+        return Corrupt(f"the database is damaged: {error}")
+    if code in _REFUSED:
+        return Unavailable(f"the database can't be used: {error}", name="StorageFull")
+    return error
 
 
 async def _connect(path: Path, *, read_only: bool) -> _Connection:
@@ -262,6 +310,8 @@ async def _connect(path: Path, *, read_only: bool) -> _Connection:
         if not read_only:
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES_BEFORE_CHECKPOINT}")
+            # One large transaction must not keep its room for ever.
+            connection.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES}")
         return connection
 
     connection = _Connection(connector, iter_chunk_size=64)

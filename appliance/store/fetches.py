@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import orjson
 
@@ -13,7 +13,10 @@ Kind = Literal["record", "actor"]
 Outcome = Literal["gone", "refused"]
 
 # What was gone may have come back; it is asked for again when it is wanted so much later.
-RECHECK_AFTER_US = 24 * 3_600_000_000
+RECHECK_AFTER_US: Final = 24 * 3_600_000_000
+# What somebody waits for goes before all that only completes a timeline; priorities are seconds since 1970.
+NOW: Final = 1 << 40
+_MARK: Final = "fetch_arrival"
 
 
 class Wanted(NamedTuple):
@@ -21,6 +24,7 @@ class Wanted(NamedTuple):
 
     kind: Kind
     target: int
+    priority: int
     attempts: int
     did: str
     pds: str | None
@@ -50,7 +54,8 @@ def want(tx: Transaction, kind: Kind, target: int, priority: int, now_us: int) -
 def due(reader: Reader, now_us: int, rows_max: int, hosts_busy: Iterable[str]) -> list[Wanted]:
     """What may be fetched now, most urgent first, leaving out these hosts (origins)."""
     rows = reader.all(
-        "SELECT f.kind, f.target, f.attempts, a.did, a.pds, coalesce(c.nsid, ''), coalesce(r.rkey, '')"
+        "SELECT f.kind, f.target, f.priority, f.attempts, a.did, a.pds,"
+        " coalesce(c.nsid, ''), coalesce(r.rkey, '')"
         " FROM fetch f"
         " LEFT JOIN record r ON f.kind = 'record' AND r.id = f.target"
         " LEFT JOIN collection c ON c.id = r.collection"
@@ -61,12 +66,6 @@ def due(reader: Reader, now_us: int, rows_max: int, hosts_busy: Iterable[str]) -
         (now_us, orjson.dumps(list(hosts_busy)).decode(), rows_max),
     )
     return [Wanted(*row) for row in rows]
-
-
-def next_due_us(reader: Reader) -> int | None:
-    """When the next one is due; None when nothing is open."""
-    found: int | None = reader.value("SELECT min(next_at_us) FROM fetch WHERE outcome = ''")
-    return found
 
 
 def done(tx: Transaction, kind: Kind, target: int) -> None:
@@ -100,3 +99,70 @@ def forget_closed(tx: Transaction, before_us: int, rows_max: int) -> int:
         " (SELECT kind, target FROM fetch WHERE outcome <> '' AND wanted_us < ? LIMIT ?)",
         (before_us, rows_max),
     )
+
+
+_SWEEP = """
+WITH fresh AS (
+  SELECT i.arrival, i.actor, i.sort_ms, i.flags & 1 AS repost, i.subject, p.parent, p.root, p.quote
+  FROM item i LEFT JOIN post p ON p.id = i.id WHERE i.arrival > ?1 AND i.arrival <= ?2
+), shown AS (
+  SELECT subject AS target, sort_ms, actor FROM fresh WHERE repost
+  UNION ALL SELECT parent, sort_ms, actor FROM fresh WHERE parent IS NOT NULL AND sort_ms >= ?3
+  UNION ALL SELECT root, sort_ms, actor FROM fresh WHERE root IS NOT NULL AND sort_ms >= ?3
+  UNION ALL SELECT quote, sort_ms, actor FROM fresh WHERE quote IS NOT NULL AND sort_ms >= ?3
+)
+INSERT INTO fetch (kind, target, priority, wanted_us)
+SELECT 'record', s.target, max(s.sort_ms) / 1000, ?4 FROM shown s
+JOIN record r ON r.id = s.target AND r.state = 0
+JOIN repo reader ON reader.actor = s.actor AND reader.refs > 0
+WHERE NOT EXISTS (
+  SELECT 1 FROM repo owner WHERE owner.actor = r.actor AND owner.refs > 0 AND owner.state <> 'LIVE')
+GROUP BY s.target
+ON CONFLICT (kind, target) DO UPDATE SET priority = max(priority, excluded.priority)
+WHERE outcome = '' AND priority < excluded.priority
+"""
+
+
+def sweep(tx: Transaction, recent_ms: int, now_us: int, rows_max: int) -> bool:
+    """Ask for what newly arrived items show and we lack; True when there may be more to go through.
+
+    Reposted records always, since without them the repost shows nothing; parents, roots and quotes of
+    items from ``recent_ms`` on, older ones when a page shows them. Records of accounts whose own scan
+    is still to come are left to that. How far arrivals were gone through is kept in the same
+    transaction, so none is missed and the writing of items costs nothing for this.
+    """
+    mark = int(tx.value("SELECT value FROM meta WHERE name = ?", (_MARK,)) or 0)
+    end = tx.value(
+        "SELECT max(arrival) FROM (SELECT arrival FROM item WHERE arrival > ? ORDER BY arrival LIMIT ?)",
+        (mark, rows_max),
+    )
+    if end is None:
+        return False
+    tx.run(_SWEEP, (mark, end, recent_ms, now_us))
+    tx.run("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (_MARK, str(end)))
+    return True
+
+
+def want_shown_of(tx: Transaction, actor: int, now_us: int) -> int:
+    """Ask for those records of an account no longer tracked that tracked ones still show; how many."""
+    return tx.run(
+        "INSERT INTO fetch (kind, target, priority, wanted_us) SELECT 'record', r.id, 0, ?2 FROM record r"
+        " WHERE r.actor = ?1 AND r.state = 0 AND ("
+        "  EXISTS (SELECT 1 FROM item i JOIN repo t ON t.actor = i.actor AND t.refs > 0"
+        "   WHERE i.subject = r.id AND i.flags & 1)"
+        "  OR EXISTS (SELECT 1 FROM post p JOIN repo t ON t.actor = p.actor AND t.refs > 0"
+        "   WHERE p.parent = r.id OR p.quote = r.id OR p.root = r.id)"
+        " ) ON CONFLICT (kind, target) DO NOTHING",
+        (actor, now_us),
+    )
+
+
+def want_profile(tx: Transaction, actor: int, priority: int, now_us: int) -> None:
+    """Ask who somebody is, unless we know."""
+    known = tx.value(
+        "SELECT 1 FROM actor a JOIN record r ON r.actor = a.id AND r.collection = 5 AND r.rkey = 'self'"
+        " WHERE a.id = ? AND a.resolved_us IS NOT NULL AND r.state <> 0",
+        (actor,),
+    )
+    if known is None:
+        want(tx, "actor", actor, priority, now_us)

@@ -15,17 +15,14 @@ LIVING = 1
 
 
 class RecordRow(NamedTuple):
-    """A record key, and what hangs on it when it is a living post (``post_id`` is not None)."""
+    """A record key, and what hangs on it when it is a living post (``flags`` is not None)."""
 
     id: int
     actor: int
-    collection: int
     rkey: str
     state: int
     cid: str | None
-    sort_ms: int | None
     takedown: str | None
-    post_id: int | None
     root: int | None
     parent: int | None
     quote: int | None
@@ -38,8 +35,8 @@ class RecordRow(NamedTuple):
 
 
 _RECORD_COLUMNS = """
-SELECT r.id, r.actor, r.collection, r.rkey, r.state, r.cid, r.sort_ms, r.takedown,
-       p.id, p.root, p.parent, p.quote, p.flags,
+SELECT r.id, r.actor, r.rkey, r.state, r.cid, r.takedown,
+       p.root, p.parent, p.quote, p.flags,
        c.likes, c.reposts, c.replies, c.quotes, c.bookmarks
 FROM record AS r
 LEFT JOIN post AS p ON p.id = r.id
@@ -84,11 +81,6 @@ def find_record(reader: Reader, actor: int, collection: int, rkey: str) -> int |
     return found
 
 
-def collections(reader: Reader) -> dict[str, int]:
-    """Every collection's number."""
-    return dict(reader.all("SELECT nsid, id FROM collection"))
-
-
 def viewer_marks(reader: Reader, viewer: int, posts: Collection[int]) -> list[tuple[int, int, str]]:
     """(kind, post, record key) of the viewer's likes and reposts of these posts."""
     found: list[tuple[int, int, str]] = []
@@ -107,6 +99,8 @@ def viewer_marks(reader: Reader, viewer: int, posts: Collection[int]) -> list[tu
 def bookmarked(reader: Reader, viewer: int, posts: Collection[int]) -> set[int]:
     """Those of the posts that the viewer keeps."""
     found: set[int] = set()
+    if reader.value("SELECT 1 FROM bookmark WHERE viewer = ? LIMIT 1", (viewer,)) is None:
+        return found
     for marks, part in batches(posts):
         rows = reader.all(
             f"SELECT post FROM bookmark WHERE viewer = ? AND post IN ({marks})", [viewer, *part]

@@ -337,7 +337,7 @@ def put_off(tx: Transaction, actor: int, epoch: int, attempts: int, next_at_us: 
     return (
         tx.run(
             "UPDATE repo SET attempts = ?, next_at_us = ? WHERE actor = ? AND epoch = ?"
-            " AND state IN ('SUSPECT', 'WAIT', 'QUEUED', 'INACTIVE')",
+            " AND state IN ('SUSPECT', 'WAIT', 'QUEUED', 'INACTIVE', 'GONE')",
             (attempts, next_at_us, actor, epoch),
         )
         > 0
@@ -430,16 +430,6 @@ def prune(tx: Transaction, actor: int, before_us: int, now_us: int) -> bool:
         tx.run("DELETE FROM scan WHERE actor = ?", (actor,))
         tx.run("DELETE FROM floor WHERE actor = ?", (actor,))
     return moved
-
-
-def find_prunable(reader: Reader, actor: int, rows_max: int) -> list[tuple[int, int, int]]:
-    """(record, collection, state) of rows to remove; none as soon as somebody wants the account again."""
-    rows: list[tuple[int, int, int]] = reader.all(
-        "SELECT r.id, r.collection, r.state FROM repo JOIN record r ON r.actor = repo.actor"
-        " WHERE repo.actor = ? AND repo.refs = 0 AND repo.state = 'PRUNING' AND r.state <> 0 LIMIT ?",
-        (actor, rows_max),
-    )
-    return rows
 
 
 def forget(tx: Transaction, actor: int) -> bool:

@@ -33,6 +33,12 @@ def save(
     )
 
 
+def newest(reader: Reader) -> tuple[str, Position] | None:
+    """The upstream that was read last, and how far; None before the first event."""
+    row = reader.one("SELECT name, seq, time_us, events FROM upstream ORDER BY updated_us DESC, name LIMIT 1")
+    return None if row is None else (row[0], Position(*row[1:]))
+
+
 def newest_time_us(reader: Reader) -> int | None:
     """The upstream time that the writer has reached; None before the first event."""
     found: int | None = reader.value("SELECT max(time_us) FROM upstream")

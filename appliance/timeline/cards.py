@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -11,22 +12,25 @@ from appliance.errors import BadInput
 from appliance.protocol.syntax import parse_datetime_us
 from appliance.store.actor_reads import ActorRow, SelfRecord
 from appliance.store.post_reads import Body
-from appliance.timeline import shared as names
-from appliance.timeline.json_text import instant, normal_instant, text
+from appliance.timeline import names
+from appliance.timeline.json_text import instant, joined, normal_instant, text
 
-_FOLLOWERS = b'{"allowSubscriptions":"followers"}'
+_numbers = itertools.count()
 
 
 class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Pieces of one actor's views; ``members`` are those of an object, without its braces."""
 
+    number: int  # of this value: no other of the process has it
     did: str
     handle: str
     basic: bytes  # members of profileViewBasic but associated, viewer, labels
+    opening: bytes  # profileViewBasic up to where viewer and labels follow
     associated: bytes  # members of "associated" that every view has
     more: bytes  # members that profileView adds
     detail: bytes  # members that profileViewDetailed adds
     labels: tuple[bytes, ...]
+    labels_json: bytes  # the array of them
     labels_uri: str
     pinned_uri: str | None
     is_labeler: bool
@@ -34,7 +38,15 @@ class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     @property
     def weight(self) -> int:
         """About how many bytes it takes."""
-        pieces = (self.basic, self.associated, self.more, self.detail, *self.labels)
+        pieces = (
+            self.basic,
+            self.opening,
+            self.labels_json,
+            self.associated,
+            self.more,
+            self.detail,
+            *self.labels,
+        )
         return sum(map(len, pieces)) + 80 * len(pieces)
 
 
@@ -75,17 +87,23 @@ def build(
             pinned_uri = pinned["uri"]
             detail["pinnedPost"] = {"uri": pinned_uri, "cid": pinned.get("cid")}
         labels = self_labels(record, did, labels_uri, row.cid)
+    associated = _associated({name: parsed(body.json) for name, (_, body) in records.items()})
+    is_labeler = names.LABELER in records
+    labeler = b'"labeler":true,' if is_labeler else b""
     return Card(
+        number=next(_numbers),
         did=did,
         handle=handle,
         basic=_members(basic),
-        associated=_associated({name: parsed(body.json) for name, (_, body) in records.items()}),
+        opening=b'{%b,"associated":{%b%b}' % (_members(basic), labeler, associated),
+        associated=associated,
         more=_members(more),
         detail=_members(detail),
         labels=tuple(labels),
+        labels_json=joined(labels),
         labels_uri=labels_uri,
         pinned_uri=pinned_uri,
-        is_labeler=names.LABELER in records,
+        is_labeler=is_labeler,
     )
 
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from appliance.errors import BadInput
 from appliance.protocol.syntax import parse_at_uri
-from appliance.store import actor_reads, post_reads
+from appliance.store import actor_reads, collections, post_reads
 from appliance.store import timeline as skeletons
 from appliance.store.timeline import AuthorFilter, Item, Place
 from appliance.timeline import cursors
 from appliance.timeline.hydration import STRANGER, State
+from appliance.timeline.names import POST
 from appliance.timeline.presenting import Presenter
-from appliance.timeline.shared import POST
 
 FETCHES_MAX = 10
 
@@ -195,7 +195,7 @@ def _whole_threads(state: State, items: list[Item]) -> set[int]:
         while at is not None and at not in whole and at not in broken and at not in path:
             path.append(at)
             row = state.records.get(at)
-            if at not in here or row is None or row.post_id is None:
+            if at not in here or row is None or row.flags is None:
                 broken.update(path)
                 break
             if row.parent is None:
@@ -223,7 +223,7 @@ def _pinned_item(state: State, actor: int) -> Item | None:
         return None
     if uri.authority != card.did or uri.collection != POST:
         return None
-    found = post_reads.find_record(state.reader, actor, state.shared.collection(state.reader, POST), uri.rkey)
+    found = post_reads.find_record(state.reader, actor, collections.POST, uri.rkey)
     return None if found is None else Item(found, actor, found, 0, 0, 0)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from appliance.store import actor_reads, post_reads
-from appliance.store.actor_reads import BLOCK, ActorRow
+from appliance.store.actor_reads import BLOCK, ActorRow, SelfRecord
+from appliance.store.collections import NSIDS
 from appliance.store.database import Reader
 from appliance.store.post_reads import LIKE, LIVING, LabelRow, RecordRow
 from appliance.timeline import cards, posts
@@ -13,8 +14,8 @@ from appliance.timeline.asker import Asker
 from appliance.timeline.cards import Card
 from appliance.timeline.json_text import instant
 from appliance.timeline.labelers import Labeler
-from appliance.timeline.posts import PostText
-from appliance.timeline.shared import PROFILE, Shared
+from appliance.timeline.names import POST
+from appliance.timeline.shared import Relations, Rows, Shared
 
 # A viewer whom no row mentions: signed in, but nothing here is theirs.
 STRANGER = -1
@@ -23,7 +24,9 @@ _HIDING = frozenset({"!takedown", "!suspend"})
 
 
 class State:
-    """What was read so far. Filled by the ``load_`` functions, then only looked at."""
+    """What one answer needs. Filled by the ``load_`` functions, then only looked at.
+
+    The rows themselves are shared by all answers from one snapshot."""
 
     def __init__(self, reader: Reader, shared: Shared, asker: Asker) -> None:
         self.reader = reader
@@ -34,23 +37,28 @@ class State:
             found = actor_reads.find_actor(reader, asker.did)
             self.viewer = STRANGER if found is None else found
         self.operator = asker.operator
-        self.labelers = self._labelers_that_count(asker)
+        # The operator sees other rows than everybody: his are not kept.
+        rows = Rows(0) if asker.operator else shared.rows(reader)
+        self.records, self.texts = rows.records, rows.texts
+        self.actors, self.cards = rows.actors, rows.cards
+        self.blocks, self._pairs = rows.blocks, rows.pairs
+        viewer = STRANGER if self.viewer is None else self.viewer
+        relations = rows.viewers.get(viewer)
+        if relations is None:
+            relations = rows.viewers[viewer] = Relations()
+        self.relations = relations
+        self.following, self.followed_by = relations.following, relations.followed_by
+        self.blocking, self.blocked_by = relations.blocking, relations.blocked_by
+        self.muted, self.bookmarked = relations.muted, relations.bookmarked
+        self.likes, self.reposts = relations.likes, relations.reposts
 
-        self.records: dict[int, RecordRow] = {}
-        self.texts: dict[int, PostText] = {}
-        self.actors: dict[int, ActorRow] = {}
-        self.cards: dict[int, Card] = {}
-        self.following: dict[int, str] = {}
-        self.followed_by: dict[int, str] = {}
-        self.blocking: dict[int, str] = {}
-        self.blocked_by: dict[int, str] = {}
-        self.muted: set[int] = set()
-        self.blocks: set[tuple[int, int]] = set()
-        self.likes: dict[int, str] = {}
-        self.reposts: dict[int, str] = {}
-        self.bookmarked: set[int] = set()
+        self.labelers = self._labelers_that_count(asker)
         self.labels: dict[str, list[LabelRow]] = {}
         self.hidden: set[str] = set()
+        # What this answer is about, of all that the snapshot's rows hold.
+        self._records: set[int] = set()
+        self._shown: set[int] = set()
+        self._people: set[int] = set()
         self._labels_of: set[str] = set()
 
     def _labelers_that_count(self, asker: Asker) -> tuple[Labeler, ...]:
@@ -73,31 +81,38 @@ class State:
 
     def load_records(self, ids: Iterable[int | None]) -> None:
         """Record rows by id."""
-        wanted = {i for i in ids if i is not None and i not in self.records}
-        if wanted:
-            for row in post_reads.records(self.reader, wanted):
-                self.records[row.id] = row
+        wanted = {i for i in ids if i is not None}
+        self._records |= wanted
+        records = self.records
+        missing = [i for i in wanted if i not in records]
+        if missing:
+            for row in post_reads.records(self.reader, missing):
+                records[row.id] = row
 
     def load_posts(self, ids: Iterable[int], *, with_context: bool) -> None:
         """Posts with what they quote, two deep; ``with_context`` also what they reply to."""
-        first = list(dict.fromkeys(ids))
-        self.load_records(first)
-        shown = self._rows(first)
+        shown = self._show(ids)
         if with_context:
-            self.load_records(i for row in shown for i in (row.parent, row.root, row.quote))
-            parents = self._rows(row.parent for row in shown)
-            roots = self._rows(row.root for row in shown)
-            quoted = self._rows(row.quote for row in shown)
+            wanted = [i for row in shown for i in (row.parent, row.root, row.quote)]
+            self.load_records(wanted)
+            parents = self._found(row.parent for row in shown)
+            shown = self._show(wanted)
             # Of what the parent answers only the author is shown; of its root the author decides.
-            above = [i for row in parents for i in (row.parent, row.root, row.quote)]
-            self.load_records([*above, *(row.quote for row in roots), *(row.quote for row in quoted)])
-            quoted_above = self._rows(row.quote for row in (*parents, *roots))
-            self.load_records(row.quote for row in quoted_above)
+            self.load_records([i for row in parents for i in (row.parent, row.root)])
         else:
-            self.load_records(row.quote for row in shown)
-            self.load_records(row.quote for row in self._rows(row.quote for row in shown))
+            shown = self._show(row.quote for row in shown)
+        shown = self._show(row.quote for row in shown)
+        if with_context:
+            self._show(row.quote for row in shown)
 
-    def _rows(self, ids: Iterable[int | None]) -> list[RecordRow]:
+    def _show(self, ids: Iterable[int | None]) -> list[RecordRow]:
+        """Load these as posts that may be shown, not only looked at."""
+        wanted = list(dict.fromkeys(i for i in ids if i is not None))
+        self.load_records(wanted)
+        self._shown.update(wanted)
+        return self._found(wanted)
+
+    def _found(self, ids: Iterable[int | None]) -> list[RecordRow]:
         records = self.records
         return [records[i] for i in ids if i is not None and i in records]
 
@@ -106,126 +121,126 @@ class State:
 
         ``pairs`` are actors of whom it matters whether one blocks the other.
         """
-        everybody = {row.actor for row in self.records.values()}
+        records = self.records
+        everybody = {records[i].actor for i in self._records if i in records}
         everybody.update(actors)
         self.load_actors(everybody)
         self._load_texts()
         self.load_pairs([*pairs, *self._quote_pairs()])
         if self.viewer is not None and self.viewer != STRANGER:
-            self._load_viewer(everybody)
+            self._load_relations(self.viewer, everybody)
         self._load_labels()
 
     def load_actors(self, ids: Collection[int]) -> None:
         """Actors and their cards."""
+        self._people.update(ids)
         missing = [i for i in ids if i not in self.actors]
         if not missing:
             return
-        for row in actor_reads.actors(self.reader, missing):
-            self.actors[row.id] = row
-        records: dict[int, list[actor_reads.SelfRecord]] = {}
+        rows = actor_reads.actors(self.reader, missing)
+        records: dict[int, list[SelfRecord]] = {}
         for record in actor_reads.self_records(self.reader, missing):
             if record.takedown is None or self.operator:
                 records.setdefault(record.actor, []).append(record)
-        unknown: list[tuple[tuple[object, ...], ActorRow, list[actor_reads.SelfRecord]]] = []
+        self.cards.update(self._cards(rows, records))
+        self.actors.update((row.id, row) for row in rows)
+
+    def _cards(self, rows: list[ActorRow], records: dict[int, list[SelfRecord]]) -> dict[int, Card]:
         cache = self.shared.fragments
-        for i in missing:
-            actor = self.actors.get(i)
-            if actor is None:
-                continue
-            own = records.get(i, [])
+        found: dict[int, Card] = {}
+        unknown: list[tuple[tuple[object, ...], ActorRow, list[SelfRecord]]] = []
+        for row in rows:
+            own = records.get(row.id, [])
             key: tuple[object, ...] = (
                 "card",
-                i,
-                actor.did,
-                actor.handle,
-                *[(record.id, record.cid) for record in own],
+                row.id,
+                row.did,
+                row.handle,
+                *[part for r in own for part in (r.id, r.cid)],
             )
             card = cache.get(key)
             if card is None:
-                unknown.append((key, actor, own))
+                unknown.append((key, row, own))
             else:
-                self.cards[i] = card
+                found[row.id] = card
         if unknown:
-            bodies = post_reads.bodies(self.reader, [record.id for _, _, own in unknown for record in own])
-            for key, actor, own in unknown:
-                by_name = {
-                    self.shared.collection_name(self.reader, record.collection): (record, bodies[record.id])
-                    for record in own
-                }
-                card = cards.build(actor, by_name, self.shared.images)
+            bodies = post_reads.bodies(self.reader, [r.id for _, _, own in unknown for r in own])
+            for key, row, own in unknown:
+                by_name = {NSIDS[r.collection]: (r, bodies[r.id]) for r in own}
+                card = cards.build(row, by_name, self.shared.images)
                 cache.put(key, card, card.weight)
-                self.cards[actor.id] = card
+                found[row.id] = card
+        return found
 
     def _load_texts(self) -> None:
+        """What the posts say that may be shown."""
         unknown: list[tuple[tuple[object, ...], RecordRow]] = []
-        cache = self.shared.fragments
-        for row in self.records.values():
-            if row.post_id is None or row.cid is None or row.id in self.texts:
+        cache, texts = self.shared.fragments, self.texts
+        for i in self._shown:
+            row = None if i in texts else self.records.get(i)
+            if row is None or row.flags is None or row.cid is None:
                 continue
-            key: tuple[object, ...] = (row.id, row.actor, row.rkey, row.cid, row.sort_ms)
+            key: tuple[object, ...] = (i, row.actor, row.rkey, row.cid)
             text = cache.get(key)
             if text is None:
                 unknown.append((key, row))
             else:
-                self.texts[row.id] = text
-        if not unknown:
-            return
-        bodies = post_reads.bodies(self.reader, [row.id for _, row in unknown])
-        for key, row in unknown:
-            body = bodies[row.id]
-            did = self.actors[row.actor].did
-            assert row.cid is not None
-            text = posts.build(
-                did,
-                self.uri_of(row),
-                row.cid,
-                body.sort_ms,
-                body.json,
-                self.shared.images,
-                self.shared.videos,
-            )
-            cache.put(key, text, text.weight)
-            self.texts[row.id] = text
-
-    def uri_of(self, row: RecordRow) -> str:
-        """The at:// address of a record; its actor must be loaded."""
-        collection = self.shared.collection_name(self.reader, row.collection)
-        return f"at://{self.actors[row.actor].did}/{collection}/{row.rkey}"
+                texts[i] = text
+        if unknown:
+            bodies = post_reads.bodies(self.reader, [row.id for _, row in unknown])
+            for key, row in unknown:
+                assert row.cid is not None
+                did, body = self.actors[row.actor].did, bodies[row.id]
+                uri = f"at://{did}/{POST}/{row.rkey}"
+                text = posts.build(
+                    did, uri, row.cid, body.sort_ms, body.json, self.shared.images, self.shared.videos
+                )
+                cache.put(key, text, text.weight)
+                texts[row.id] = text
 
     def _quote_pairs(self) -> list[tuple[int, int]]:
         pairs = []
-        for row in self.records.values():
-            quoted = self.records.get(row.quote) if row.quote is not None else None
-            if quoted is not None:
+        for i in self._shown:
+            row = self.records.get(i)
+            quoted = None if row is None or row.quote is None else self.records.get(row.quote)
+            if row is not None and quoted is not None:
                 pairs.append((row.actor, quoted.actor))
         return pairs
 
     def load_pairs(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Which of these block each other, whichever way."""
-        both = {pair for a, b in pairs if a != b for pair in ((a, b), (b, a))}
+        both = {pair for a, b in pairs if a != b for pair in ((a, b), (b, a))} - self._pairs
         if both:
+            self._pairs |= both
             self.blocks |= actor_reads.blocking_pairs(self.reader, both)
 
-    def _load_viewer(self, everybody: Collection[int]) -> None:
-        assert self.viewer is not None
-        for kind, actor, rkey in actor_reads.from_viewer(self.reader, self.viewer, everybody):
-            (self.blocking if kind == BLOCK else self.following)[actor] = rkey
-        for kind, actor, rkey in actor_reads.to_viewer(self.reader, self.viewer, everybody):
-            (self.blocked_by if kind == BLOCK else self.followed_by)[actor] = rkey
-        self.muted |= actor_reads.muted(self.reader, self.viewer, everybody)
-        shown = list(self.texts)
-        if shown:
-            for kind, post, rkey in post_reads.viewer_marks(self.reader, self.viewer, shown):
+    def _load_relations(self, viewer: int, everybody: set[int]) -> None:
+        reader, relations = self.reader, self.relations
+        people = everybody - relations.people
+        if people:
+            relations.people |= people
+            for kind, actor, rkey in actor_reads.from_viewer(reader, viewer, people):
+                (self.blocking if kind == BLOCK else self.following)[actor] = rkey
+            for kind, actor, rkey in actor_reads.to_viewer(reader, viewer, people):
+                (self.blocked_by if kind == BLOCK else self.followed_by)[actor] = rkey
+            self.muted |= actor_reads.muted(reader, viewer, people)
+        posts_shown = self._shown - relations.posts
+        if posts_shown:
+            relations.posts |= posts_shown
+            for kind, post, rkey in post_reads.viewer_marks(reader, viewer, posts_shown):
                 (self.likes if kind == LIKE else self.reposts)[post] = rkey
-            self.bookmarked |= post_reads.bookmarked(self.reader, self.viewer, shown)
+            self.bookmarked |= post_reads.bookmarked(reader, viewer, posts_shown)
 
     def _load_labels(self) -> None:
         if not self.labelers or not post_reads.has_labels(self.reader):
             return
-        uris = {text.uri for text in self.texts.values()}
-        for card in self.cards.values():
-            uris.add(card.did)
-            uris.add(card.labels_uri)
+        texts, cards_by_actor = self.texts, self.cards
+        uris = {texts[i].uri for i in self._shown if i in texts}
+        for actor in self._people:
+            card = cards_by_actor.get(actor)
+            if card is not None:
+                uris.add(card.did)
+                uris.add(card.labels_uri)
         uris -= self._labels_of
         self._labels_of |= uris
         now = instant(self.shared.clock.now_us() // 1000)
@@ -279,7 +294,3 @@ class State:
         """Whose record that is."""
         row = self.records.get(record) if record is not None else None
         return None if row is None else row.actor
-
-    def profile_number(self) -> int:
-        """The number of the profile collection."""
-        return self.shared.collection(self.reader, PROFILE)

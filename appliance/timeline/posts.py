@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 from urllib.parse import quote as percent
 
@@ -11,15 +12,18 @@ from appliance.timeline.cards import blob_cid, parsed, self_labels
 from appliance.timeline.json_text import instant, joined, text
 
 GALLERY_SHOWN_MAX = 10
+_numbers = itertools.count()
 
 
 class PostText(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Pieces of one version of a post."""
 
+    number: int  # of this value: no other of the process has it
     uri: str
     head: bytes  # members uri, cid, indexedAt
     record: bytes
     labels: tuple[bytes, ...]
+    labels_json: bytes  # the array of them
     root_uri: str | None
     parent_uri: str | None
     embed: bytes | None = None  # the finished embed, where it shows nothing of others
@@ -29,7 +33,14 @@ class PostText(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     @property
     def weight(self) -> int:
         """About how many bytes it takes."""
-        pieces = (self.head, self.record, *self.labels, self.embed or b"", self.media or b"")
+        pieces = (
+            self.head,
+            self.record,
+            self.labels_json,
+            *self.labels,
+            self.embed or b"",
+            self.media or b"",
+        )
         return sum(map(len, pieces)) + 3 * len(self.uri) + 80 * len(pieces)
 
 
@@ -39,11 +50,14 @@ def build(did: str, uri: str, cid: str, sort_ms: int, body: bytes, images: str, 
     embed, media, quote_uri = _embed(record.get("embed"), did, images, videos)
     reply = record.get("reply")
     refs = reply if isinstance(reply, dict) else {}
+    labels = self_labels(record, did, uri, cid)
     return PostText(
+        number=next(_numbers),
         uri=uri,
         head=text({"uri": uri, "cid": cid, "indexedAt": instant(sort_ms)})[1:-1],
         record=body,
-        labels=tuple(self_labels(record, did, uri, cid)),
+        labels=tuple(labels),
+        labels_json=joined(labels),
         root_uri=_ref_uri(refs.get("root")),
         parent_uri=_ref_uri(refs.get("parent")),
         embed=embed,

@@ -6,13 +6,15 @@ Finished pieces come from the cache; only counts and the viewer's own bits are w
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import orjson
 
 from appliance.store.actor_reads import Counts
 from appliance.store.post_reads import LabelRow, RecordRow
 from appliance.store.timeline import BREAKS_POST_GATE, BREAKS_THREAD_GATE, Item
 from appliance.store.timeline import REPOST as REPOST_FLAG
-from appliance.timeline import shared as names
+from appliance.timeline import names
 from appliance.timeline.hydration import State
 from appliance.timeline.json_text import instant, joined, text
 from appliance.timeline.posts import PostText
@@ -21,6 +23,8 @@ _NO_RELATION = (
     b',"viewer":{"muted":false,"mutedOnlyReposts":false,"mutedOnlyQuoteposts":false,"blockedBy":false}'
 )
 _NOTHING_DONE = b',"viewer":{"bookmarked":false,"threadMuted":false,"embeddingDisabled":false}'
+# What most viewers did with most posts: views with these are worth keeping.
+_COMMON = (b"", _NOTHING_DONE)
 _EMBEDS_MAX = 2
 
 
@@ -30,6 +34,7 @@ class Presenter:
     def __init__(self, state: State) -> None:
         self._state = state
         self._basic: dict[int, bytes | None] = {}
+        self._relations = state.relations.json
         self._posts: dict[tuple[int, int], bytes | None] = {}
 
     # ------------------------------------------------------------ people
@@ -47,29 +52,24 @@ class Presenter:
         """profileView."""
         if not self._state.sees_actor(actor):
             return None
-        return self._profile(actor, more=self._state.cards[actor].more)
+        more = self._state.cards[actor].more
+        return self._profile(actor, more=b"," + more if more else b"")
 
-    def _profile(self, actor: int, *, more: bytes = b"", viewer: bytes = b"") -> bytes | None:
+    def _profile(self, actor: int, *, more: bytes = b"") -> bytes | None:
         state = self._state
         if not state.sees_actor(actor):
             return None
         card = state.cards[actor]
-        labeler = b'"labeler":true,' if card.is_labeler else b""
-        return b"".join(
-            (
-                b"{",
-                card.basic,
-                b',"associated":{',
-                labeler,
-                card.associated,
-                b"}",
-                self._relation(actor, viewer),
-                b',"labels":',
-                self._actor_labels(actor),
-                b"," + more if more else b"",
-                b"}",
-            )
-        )
+        labels = card.labels_json if not state.labels else self._actor_labels(actor)
+        return b"".join((card.opening, self._relation_of(actor), b',"labels":', labels, more, b"}"))
+
+    def _relation_of(self, actor: int) -> bytes:
+        if self._state.viewer is None:
+            return b""
+        relation = self._relations.get(actor)
+        if relation is None:
+            relation = self._relations[actor] = self._relation(actor)
+        return relation
 
     def profile_detailed(
         self, actor: int, counts: Counts, owned: dict[str, int], known: tuple[int, list[int]] | None
@@ -122,13 +122,13 @@ class Presenter:
             % (b"true" if muted else b"false", b"true" if blocked_by else b"false")
         ]
         if blocking:
-            parts.append(b',"blocking":' + text(f"at://{state.viewer_did}/{names.BLOCK}/{blocking}"))
+            parts.append(_address("blocking", state.viewer_did, names.BLOCK, blocking))
         elif not blocked_by:
             if following:
-                parts.append(b',"following":' + text(f"at://{state.viewer_did}/{names.FOLLOW}/{following}"))
+                parts.append(_address("following", state.viewer_did, names.FOLLOW, following))
             if followed_by:
                 did = state.cards[actor].did
-                parts.append(b',"followedBy":' + text(f"at://{did}/{names.FOLLOW}/{followed_by}"))
+                parts.append(_address("followedBy", did, names.FOLLOW, followed_by))
         parts.append(more)
         parts.append(b"}")
         return b"".join(parts)
@@ -136,10 +136,8 @@ class Presenter:
     def _actor_labels(self, actor: int) -> bytes:
         card = self._state.cards[actor]
         labels = self._state.labels
-        if labels:
-            stated = [*labels.get(card.did, ()), *labels.get(card.labels_uri, ())]
-            return joined([*map(_label, stated), *card.labels])
-        return joined(card.labels)
+        stated = [*labels.get(card.did, ()), *labels.get(card.labels_uri, ())]
+        return joined([*map(_label, stated), *card.labels]) if stated else card.labels_json
 
     # ------------------------------------------------------------ posts
 
@@ -157,24 +155,45 @@ class Presenter:
         if not state.sees_post(record):
             return None
         row, said = state.records[record], state.texts[record]
-        author = self.profile_basic(row.actor)
-        assert author is not None
+        done = self._done(row, said)
+        if said.quote_uri is not None or state.labels:
+            before, after = self._around_relation(row, said, done)
+        else:
+            # Nothing of others is in it, and of the viewer's only what is in the key.
+            card = state.cards[row.actor].number
+            counts = (row.likes, row.reposts, row.replies, row.quotes, row.bookmarks)
+            key = (said.number, card, counts, done)
+            cache = state.shared.fragments
+            found: tuple[bytes, bytes] | None = cache.get(key)
+            if found is None:
+                found = self._around_relation(row, said, done)
+                if done in _COMMON:
+                    cache.put(key, found, len(found[0]) + len(found[1]))
+            before, after = found
+        return before + self._relation_of(row.actor) + after
+
+    def _around_relation(self, row: RecordRow, said: PostText, done: bytes) -> tuple[bytes, bytes]:
+        """postView up to the viewer's relation with the author, and from there on."""
+        state = self._state
+        card = state.cards[row.actor]
+        labels = self._actor_labels(row.actor) if state.labels else card.labels_json
         embed = self._embed(row, said, depth=0)
-        return b"".join(
+        before = b"".join((said.head, b',"author":', card.opening))
+        after = b"".join(
             (
-                said.head,
-                b',"author":',
-                author,
-                b',"record":',
+                b',"labels":',
+                labels,
+                b'},"record":',
                 said.record,
                 b',"embed":' + embed if embed else b"",
                 b',"bookmarkCount":%d,"replyCount":%d,"repostCount":%d,"likeCount":%d,"quoteCount":%d'
                 % (row.bookmarks or 0, row.replies or 0, row.reposts or 0, row.likes or 0, row.quotes or 0),
-                self._done(row, said),
+                done,
                 b',"labels":',
                 self._post_labels(said),
             )
         )
+        return before, after
 
     def _done(self, row: RecordRow, said: PostText) -> bytes:
         """What the viewer did with the post, or may do."""
@@ -191,9 +210,9 @@ class Presenter:
             % (b"true" if bookmarked else b"false")
         ]
         if like:
-            parts.append(b',"like":' + text(f"at://{state.viewer_did}/{names.LIKE}/{like}"))
+            parts.append(_address("like", state.viewer_did, names.LIKE, like))
         if repost:
-            parts.append(b',"repost":' + text(f"at://{state.viewer_did}/{names.REPOST}/{repost}"))
+            parts.append(_address("repost", state.viewer_did, names.REPOST, repost))
         if own and state.cards[row.actor].pinned_uri:
             parts.append(b',"pinned":' + text(state.cards[row.actor].pinned_uri == said.uri))
         parts.append(b"}")
@@ -201,7 +220,7 @@ class Presenter:
 
     def _post_labels(self, said: PostText) -> bytes:
         stated = self._state.labels.get(said.uri)
-        return joined([*map(_label, stated), *said.labels]) if stated else joined(said.labels)
+        return joined([*map(_label, stated), *said.labels]) if stated else said.labels_json
 
     # ------------------------------------------------------------ embeds
 
@@ -276,7 +295,7 @@ class Presenter:
             viewer = b',"viewer":{"blockedBy":%b' % (b"true" if author in state.blocked_by else b"false")
             blocking = state.blocking.get(author)
             if blocking:
-                viewer += b',"blocking":' + text(f"at://{state.viewer_did}/{names.BLOCK}/{blocking}")
+                viewer += _address("blocking", state.viewer_did, names.BLOCK, blocking)
             viewer += b"}"
         did = text(state.actors[author].did)
         return b'"uri":%b,"blocked":true,"author":{"did":%b%b}' % (text(uri), did, viewer)
@@ -308,7 +327,7 @@ class Presenter:
             row = state.records[item.id]
             parts.append(
                 b',"reason":{"$type":"app.bsky.feed.defs#reasonRepost","by":%b,"uri":%b,"cid":%b,"indexedAt":"%b"}'
-                % (by, text(state.uri_of(row)), text(row.cid), instant(item.sort_ms).encode())
+                % (by, self._repost_uri(row), text(row.cid), instant(item.sort_ms).encode())
             )
         row, said = state.records[item.subject], state.texts[item.subject]
         if said.parent_uri is not None and not (row.flags or 0) & BREAKS_THREAD_GATE:
@@ -316,51 +335,56 @@ class Presenter:
         parts.append(b"}")
         return b"".join(parts)
 
+    def _repost_uri(self, row: RecordRow) -> bytes:
+        return text(f"at://{self._state.actors[row.actor].did}/{names.REPOST}/{row.rkey}")
+
     def _reply(self, row: RecordRow, said: PostText) -> bytes:
+        """replyRef: root and parent as far as viewer, and those who wrote in between, let them be seen."""
         state = self._state
-        parent, root = row.parent, row.root
-        parent_actor, root_actor = state.actor_of(parent), state.actor_of(root)
-        parent_row = state.records.get(parent) if parent is not None else None
-        shows_parent = self._shows(parent)
-        parent_view = self._context(parent, parent_actor, said.parent_uri or "")
-        root_view = self._context(root, root_actor, said.root_uri or "")
-        if not state.operator:
-            if (
-                shows_parent
-                and parent_actor is not None
-                and state.blocking_each_other(row.actor, parent_actor)
-            ):
-                parent_view, shows_parent = self.blocked_post(said.parent_uri or "", parent_actor), False
-            if root_actor is not None and self._shows(root):
-                above = state.actor_of(parent_row.root) if parent_row is not None else None
-                between = parent_actor is not None and above is not None
-                if state.blocking_each_other(row.actor, root_actor) or (
-                    between and state.blocking_each_other(parent_actor, above)  # type: ignore[arg-type]
+        parent_row = state.records.get(row.parent) if row.parent is not None else None
+        root_row = state.records.get(row.root) if row.root is not None else None
+        parent = self._context(parent_row, said.parent_uri or "")
+        root = parent if row.root == row.parent else self._context(root_row, said.root_uri or "")
+        if not state.operator and state.blocks:
+            if parent_row is not None and root_row is not None and root.is_post:
+                above = state.actor_of(parent_row.root)
+                if state.blocking_each_other(row.actor, root_row.actor) or (
+                    above is not None and state.blocking_each_other(parent_row.actor, above)
                 ):
-                    root_view = self.blocked_post(said.root_uri or "", root_actor)
+                    root = _Context(self.blocked_post(said.root_uri or "", root_row.actor), is_post=False)
+            if (
+                parent_row is not None
+                and parent.is_post
+                and state.blocking_each_other(row.actor, parent_row.actor)
+            ):
+                parent = _Context(self.blocked_post(said.parent_uri or "", parent_row.actor), is_post=False)
         grandparent = b""
-        if shows_parent and parent_row is not None:
+        if parent.is_post and parent_row is not None:
             actor = state.actor_of(parent_row.parent)
             view = self.profile_basic(actor) if actor is not None else None
             if view is not None:
                 grandparent = b',"grandparentAuthor":' + view
-        return b'{"root":%b,"parent":%b%b}' % (root_view, parent_view, grandparent)
+        return b'{"root":%b,"parent":%b%b}' % (root.view, parent.view, grandparent)
 
-    def _shows(self, record: int | None) -> bool:
-        """Whether it is shown as a post to this viewer."""
-        if record is None or not self._state.sees_post(record):
-            return False
-        return not self._state.blocked(self._state.records[record].actor)
+    def _context(self, row: RecordRow | None, uri: str) -> _Context:
+        view = None if row is None else self.post(row.id)
+        if row is None or view is None:
+            return _Context(self.not_found_post(uri), is_post=False)
+        if self._state.blocked(row.actor):
+            return _Context(self.blocked_post(uri, row.actor), is_post=False)
+        return _Context(b'{"$type":"app.bsky.feed.defs#postView",' + view + b"}", is_post=True)
 
-    def _context(self, record: int | None, actor: int | None, uri: str) -> bytes:
-        state = self._state
-        if record is None or actor is None or not state.sees_post(record):
-            return self.not_found_post(uri)
-        if state.blocked(actor):
-            return self.blocked_post(uri, actor)
-        view = self.post(record)
-        assert view is not None
-        return b'{"$type":"app.bsky.feed.defs#postView",' + view + b"}"
+
+class _Context(NamedTuple):
+    """What stands for a post that another one answers."""
+
+    view: bytes
+    is_post: bool
+
+
+def _address(name: str, did: str | None, collection: str, rkey: str) -> bytes:
+    """A member that names a record; DIDs and record keys have nothing that JSON escapes."""
+    return f',"{name}":"at://{did}/{collection}/{rkey}"'.encode()
 
 
 def _label(row: LabelRow) -> bytes:

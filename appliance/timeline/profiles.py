@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from appliance.errors import BadInput
 from appliance.store import actor_reads, graph_reads
 from appliance.store.actor_reads import Counts
-from appliance.timeline import shared as names
+from appliance.store.collections import NUMBERS
+from appliance.timeline import names
 from appliance.timeline.hydration import STRANGER, State
 from appliance.timeline.presenting import Presenter
 
@@ -29,7 +30,7 @@ def detailed(state: State, actors: Sequence[int]) -> list[bytes]:
     views = []
     for actor in actors:
         owned = {
-            name: actor_reads.owned(state.reader, actor, state.shared.collection(state.reader, name))
+            name: actor_reads.owned(state.reader, actor, NUMBERS[name])
             for name in (names.LIST, names.GENERATOR, names.STARTER_PACK)
         }
         view = presenter.profile_detailed(

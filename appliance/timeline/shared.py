@@ -1,4 +1,4 @@
-"""What all requests of the process have in common: addresses, numbers of collections, the cache."""
+"""What all requests of the process have in common: addresses of pictures, the default labelers, caches."""
 
 from __future__ import annotations
 
@@ -6,29 +6,19 @@ from typing import Any
 
 from appliance.clock import Clock
 from appliance.config import Settings
-from appliance.store import post_reads
+from appliance.store.actor_reads import ActorRow
 from appliance.store.database import Reader
+from appliance.store.post_reads import RecordRow
 from appliance.timeline import labelers
+from appliance.timeline.cards import Card
 from appliance.timeline.fragments import Fragments
+from appliance.timeline.posts import PostText
 
-POST = "app.bsky.feed.post"
-REPOST = "app.bsky.feed.repost"
-LIKE = "app.bsky.feed.like"
-FOLLOW = "app.bsky.graph.follow"
-BLOCK = "app.bsky.graph.block"
-PROFILE = "app.bsky.actor.profile"
-STATUS = "app.bsky.actor.status"
-LABELER = "app.bsky.labeler.service"
-CHAT_DECLARATION = "chat.bsky.actor.declaration"
-NOTIFICATION_DECLARATION = "app.bsky.notification.declaration"
-GERM_DECLARATION = "com.germnetwork.declaration"
-LIST = "app.bsky.graph.list"
-GENERATOR = "app.bsky.feed.generator"
-STARTER_PACK = "app.bsky.graph.starterpack"
+ROWS_MAX = 50_000
 
 
 class Shared:
-    """Lives as long as the process. Read from several threads; each field changes only as a whole."""
+    """Lives as long as the process, and is used by several reader threads."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.clock = clock
@@ -37,26 +27,43 @@ class Shared:
         self.labelers = labelers.default(settings.labelers)
         self.own_labelers = frozenset(settings.labelers)
         self.fragments: Fragments[Any] = Fragments(settings.cache_mb * 1_000_000)
-        self._number_of: dict[str, int] = {}
-        self._name_of: dict[int, str] = {}
+        self._rows: dict[int, Rows] = {}
 
-    def collection(self, reader: Reader, nsid: str) -> int:
-        """The number of a collection; -1 while no record of it was ever seen."""
-        number = self._number_of.get(nsid)
-        if number is None:
-            self._load(reader)
-            number = self._number_of.get(nsid, -1)
-        return number
+    def rows(self, reader: Reader) -> Rows:
+        """What this connection has read since the last commit."""
+        connection, version = reader.snapshot()
+        rows = self._rows.get(connection)
+        if rows is None or rows.version != version or len(rows.records) > ROWS_MAX:
+            rows = self._rows[connection] = Rows(version)
+        return rows
 
-    def collection_name(self, reader: Reader, number: int) -> str:
-        """Its name."""
-        name = self._name_of.get(number)
-        if name is None:
-            self._load(reader)
-            name = self._name_of[number]
-        return name
 
-    def _load(self, reader: Reader) -> None:
-        numbers = post_reads.collections(reader)
-        self._name_of = {number: name for name, number in numbers.items()}
-        self._number_of = numbers
+class Relations:
+    """How one viewer stands to people and posts, as far as it was asked: ``people`` and ``posts``."""
+
+    def __init__(self) -> None:
+        self.people: set[int] = set()
+        self.following: dict[int, str] = {}
+        self.followed_by: dict[int, str] = {}
+        self.blocking: dict[int, str] = {}
+        self.blocked_by: dict[int, str] = {}
+        self.muted: set[int] = set()
+        self.posts: set[int] = set()
+        self.likes: dict[int, str] = {}
+        self.reposts: dict[int, str] = {}
+        self.bookmarked: set[int] = set()
+        self.json: dict[int, bytes] = {}  # of people: the finished "viewer" member
+
+
+class Rows:
+    """What was read of one snapshot. Requests add to it, and never change what is there."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.records: dict[int, RecordRow] = {}
+        self.texts: dict[int, PostText] = {}
+        self.actors: dict[int, ActorRow] = {}
+        self.cards: dict[int, Card] = {}
+        self.pairs: set[tuple[int, int]] = set()
+        self.blocks: set[tuple[int, int]] = set()
+        self.viewers: dict[int, Relations] = {}

@@ -10,8 +10,8 @@ from appliance.store.post_reads import RecordRow
 from appliance.store.timeline import BREAKS_THREAD_GATE
 from appliance.timeline.hydration import State
 from appliance.timeline.json_text import text
+from appliance.timeline.names import LIKE
 from appliance.timeline.presenting import Presenter
-from appliance.timeline.shared import LIKE
 
 # Beyond that the nearest replies are shown: an answer has to arrive within seconds.
 REPLIES_MAX = 5000

@@ -17,6 +17,7 @@ from appliance.config import Settings
 from appliance.errors import BadInput
 from appliance.protocol.syntax import AtUri, parse_at_uri
 from appliance.store import actor_reads, post_reads
+from appliance.store.collections import NUMBERS
 from appliance.store.database import Database, Reader
 from appliance.timeline import feeds, graph, labelers, profiles, threads
 from appliance.timeline.asker import Asker
@@ -287,5 +288,7 @@ def _record_of(state: State, uri: str, *, by_handle: bool = True) -> int | None:
     actor = actor_reads.find_actor(state.reader, at.authority)
     if actor is None:
         return None
-    collection = state.shared.collection(state.reader, at.collection)
+    collection = NUMBERS.get(at.collection)
+    if collection is None:
+        return None
     return post_reads.find_record(state.reader, actor, collection, at.rkey)

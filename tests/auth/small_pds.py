@@ -6,8 +6,11 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 from appliance.clock import Clock
+from appliance.protocol import cbor, cid, datamodel
+from appliance.protocol.tid import TidGenerator
 
 
 class Asked(NamedTuple):
@@ -24,6 +27,13 @@ class Asked(NamedTuple):
     @property
     def bearer(self) -> str:
         return self.headers.get("authorization", "").removeprefix("Bearer ")
+
+
+LATEST_COMMIT = "com.atproto.sync.getLatestCommit"
+
+
+def cid_of(record: Any) -> str:
+    return cid.to_text(cid.cid_of(cbor.encode(datamodel.from_json(json.dumps(record)))))
 
 
 Reply = tuple[int, Any] | tuple[int, Any, dict[str, str]]
@@ -43,6 +53,8 @@ class SmallPds:
         self.instead: dict[str, Handler] = {}
         self.records: dict[str, Any] = {}
         self.blobs: list[bytes] = []
+        self.revs = TidGenerator(clock.now_us, 7)
+        self.rev = self.revs.next()
         self.active = True
         self._count = 0
         self._server: asyncio.Server | None = None
@@ -108,8 +120,48 @@ class SmallPds:
                 return 200, {"did": did, "handle": self.handles[did]}
             case "com.atproto.repo.uploadBlob":
                 self.blobs.append(asked.body)
-                return 200, {"blob": {"$type": "blob", "size": len(asked.body)}}
+                ref = {"$link": cid.to_text(cid.blob_cid_of(asked.body))}
+                kind = asked.headers["content-type"]
+                return 200, {"blob": {"$type": "blob", "ref": ref, "mimeType": kind, "size": len(asked.body)}}
+            case nsid if nsid.startswith("com.atproto.repo.") or nsid == LATEST_COMMIT:
+                return self.repo(did, asked)
         return 200, {"asked": asked.nsid, "did": did, "query": asked.query}
+
+    def repo(self, did: str, asked: Asked) -> Reply:
+        query = dict(parse_qsl(asked.query))
+        match asked.nsid.removeprefix("com.atproto.repo."):
+            case "getRecord":
+                uri = f"at://{query['repo']}/{query['collection']}/{query['rkey']}"
+                if uri not in self.records:
+                    return 400, {"error": "RecordNotFound", "message": "Could not locate record"}
+                return 200, {"uri": uri, "cid": cid_of(self.records[uri]), "value": self.records[uri]}
+            case "createRecord" | "putRecord":
+                return 200, {**self.put(did, asked.json, asked.json["record"]), "commit": self.commit()}
+            case "deleteRecord":
+                uri = f"at://{did}/{asked.json['collection']}/{asked.json['rkey']}"
+                return 200, {} if self.records.pop(uri, None) is None else {"commit": self.commit()}
+            case "applyWrites":
+                results = []
+                for write in asked.json["writes"]:
+                    kind = write["$type"].partition("#")[2]
+                    uri = f"at://{did}/{write['collection']}/{write['rkey']}"
+                    if kind == "delete":
+                        del self.records[uri]
+                    put = {} if kind == "delete" else self.put(did, write, write["value"])
+                    results.append({"$type": f"com.atproto.repo.applyWrites#{kind}Result", **put})
+                return 200, {"commit": self.commit(), "results": results}
+            case _ if asked.nsid == LATEST_COMMIT:
+                return 200, {"cid": "bafyreigh2akiscaildc", "rev": self.rev}
+        return 200, {"asked": asked.nsid, "did": did, "query": asked.query}
+
+    def put(self, did: str, write: dict[str, Any], record: Any) -> dict[str, Any]:
+        uri = f"at://{did}/{write['collection']}/{write['rkey']}"
+        self.records[uri] = record
+        return {"uri": uri, "cid": cid_of(record)}
+
+    def commit(self) -> dict[str, str]:
+        self.rev = self.revs.next()
+        return {"cid": cid_of({"rev": self.rev}), "rev": self.rev}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

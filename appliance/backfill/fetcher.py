@@ -1,0 +1,262 @@
+"""Strangers' records and profiles that a timeline shows: fetched one by one, asked for through a table."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from appliance import telemetry
+from appliance.backfill import retries
+from appliance.backfill.pds import GONE, Dialects, Listed, NotOffered, Pds, PdsError
+from appliance.clock import Clock
+from appliance.config import Settings
+from appliance.errors import ApplianceError, BadInput, Corrupt, NotFound, Unavailable
+from appliance.identity.identities import Identities
+from appliance.ingest import accounts, snapshot
+from appliance.ingest.merge import Rules
+from appliance.outbound.client import Outbound
+from appliance.store import actors, collections, fetches
+from appliance.store.database import Database, Transaction
+from appliance.store.fetches import Wanted
+
+log = telemetry.Log("fetcher")
+FETCHES = telemetry.counter("fetches", "Strangers' records and profiles asked for.", ["kind", "outcome"])
+FAILED = telemetry.counter("fetch_failures", "Fetches that ended in a way that nobody foresaw.")
+
+POLL_S: Final = 0.5
+AT_ONCE: Final = 16
+UNPLACED_MAX: Final = 6
+ATTEMPTS_MAX: Final = 8
+SWEEP_ROWS: Final = 500
+# Older replies and quotes are completed when somebody looks at them.
+RECENT_MS: Final = 7 * 86_400_000
+WANTED_MAX: Final = 5000
+PROFILE: Final = "app.bsky.actor.profile"
+AFTER_FAILURE_S: Final = 60.0
+
+Key = tuple[fetches.Kind, int]
+
+
+class Fetcher:
+    """Works through what is wanted, the most urgent first. ``run`` lasts until it is cancelled."""
+
+    def __init__(
+        self,
+        database: Database,
+        outbound: Outbound,
+        identities: Identities,
+        settings: Settings,
+        clock: Clock,
+        rules: Rules,
+        *,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._database = database
+        self._outbound = outbound
+        self._identities = identities
+        self._settings = settings
+        self._clock = clock
+        self._rules = rules
+        # Only spreads waits; nothing depends on it being unguessable.
+        self._rng = rng or random.Random()  # noqa: S311
+        self._dialects = Dialects(clock.monotonic_s)
+        self._hosts = retries.Hosts(self._rng)
+        self._running: dict[Key, Wanted] = {}
+        self._resting: dict[Key, float] = {}
+        self._asked: set[Key] = set()
+        self._wake = asyncio.Event()
+
+    def want(self, records: Iterable[int] = (), people: Iterable[int] = ()) -> None:
+        """Somebody looks at a page that lacks these (ids of records and actors): fetch them first.
+
+        Returns at once. Beyond a few thousand at a time more are forgotten: the next look asks again.
+        """
+        for record in records:
+            if len(self._asked) < WANTED_MAX:
+                self._asked.add(("record", record))
+        for actor in people:
+            if len(self._asked) < WANTED_MAX:
+                self._asked.add(("actor", actor))
+        self._wake.set()
+
+    def wake(self) -> None:
+        """There may be something to do: look now, not at the next poll."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Find what newly arrived items lack, and fetch what is due; for ever."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._wake.clear()
+                await self._note_asked()
+                more = await self._sweep()
+                await self._start_due(group)
+                if not more:
+                    await self._sleep()
+
+    async def _note_asked(self) -> None:
+        if not self._asked:
+            return
+        asked, self._asked = self._asked, set()
+        now_us = self._clock.now_us()
+
+        def note(tx: Transaction) -> None:
+            for kind, target in asked:
+                fetches.want(tx, kind, target, fetches.NOW + now_us // 1_000_000, now_us)
+
+        await self._database.write(note)
+
+    async def _sweep(self) -> bool:
+        now_us = self._clock.now_us()
+        recent_ms = now_us // 1000 - RECENT_MS
+        return await self._database.write(lambda tx: fetches.sweep(tx, recent_ms, now_us, SWEEP_ROWS))
+
+    async def _start_due(self, group: asyncio.TaskGroup) -> None:
+        if len(self._running) >= AT_ONCE:
+            return
+        now_s = self._clock.monotonic_s()
+        now_us = self._clock.now_us()
+        self._resting = {key: until for key, until in self._resting.items() if until > now_s}
+        per_host = Counter(wanted.pds for wanted in self._running.values())
+        full = [
+            host for host, n in per_host.items() if host is not None and n >= self._settings.outbound_per_host
+        ]
+        busy = [*full, *self._hosts.resting(now_s)]
+        for wanted in await self._database.read(lambda r: fetches.due(r, now_us, 4 * AT_ONCE, busy)):
+            most = UNPLACED_MAX if wanted.pds is None else self._settings.outbound_per_host
+            key = (wanted.kind, wanted.target)
+            if key in self._running or key in self._resting or per_host[wanted.pds] >= most:
+                continue
+            if len(self._running) >= AT_ONCE:
+                break
+            per_host[wanted.pds] += 1
+            self._running[key] = wanted
+            group.create_task(self._work(wanted), name=f"fetch {wanted.did}")
+
+    async def _work(self, wanted: Wanted) -> None:
+        key = (wanted.kind, wanted.target)
+        outcome = "failed"
+        try:
+            outcome = await self._fetch(wanted)
+        except Corrupt:
+            raise
+        except Exception as error:  # noqa: BLE001 - one fetch: it is counted and tried again, the others go on
+            FAILED.inc()
+            log.error("fetch_failed", did=wanted.did, error=error, trace=error)
+            self._resting[key] = self._clock.monotonic_s() + AFTER_FAILURE_S
+        finally:
+            FETCHES.labels(wanted.kind, outcome).inc()
+            del self._running[key]
+            self._wake.set()
+
+    async def _fetch(self, wanted: Wanted) -> str:
+        pds: Pds | None = None
+        try:
+            identity = await self._identities.get(wanted.did)
+            if identity.pds is None:
+                raise NotFound("the DID document names no PDS")
+            if identity.pds != wanted.pds:
+                # It was started in the place of another host, or of none: it has to queue for its own.
+                return "placed"
+            pds = Pds(self._outbound, identity.pds, self._dialects.of(identity.pds))
+            collection, rkey = wanted.collection or PROFILE, wanted.rkey or "self"
+            outcome = await self._take(wanted, pds, collection, rkey)
+        except (Unavailable, BadInput) as error:
+            if pds is not None and isinstance(error, Unavailable):
+                self._hosts.failed(pds.origin, self._clock.monotonic_s(), error.retry_after_s)
+            return await self._later(wanted, error)
+        except NotFound:
+            # No such DID, or it is nowhere: nothing of it can be shown.
+            await self._close(wanted, "gone")
+            return "gone"
+        self._hosts.answered(pds.origin)
+        return outcome
+
+    async def _take(self, wanted: Wanted, pds: Pds, collection: str, rkey: str) -> str:
+        try:
+            row = await pds.record(wanted.did, collection, rkey)
+        except NotOffered:
+            await self._close(wanted, "refused")
+            return "refused"
+        except PdsError as error:
+            return await self._refused(wanted, pds, collection, rkey, error)
+        await self._store(wanted, collection, rkey, row)
+        return "found"
+
+    async def _refused(self, wanted: Wanted, pds: Pds, collection: str, rkey: str, error: PdsError) -> str:
+        """There is no such record, or the whole account is not to be had: only its status tells."""
+        status: str | None
+        try:
+            status = (await pds.status(wanted.did)).status
+        except NotOffered:
+            status = None
+        except PdsError as told:
+            if told.name not in GONE:
+                raise Unavailable(told.message) from told
+            status = "deleted"
+        if status is None:
+            if error.name not in ("RecordNotFound", "InvalidRequest", "NotFound"):
+                raise Unavailable(error.message) from error
+            await self._store(wanted, collection, rkey, None)
+            return "gone"
+
+        def aside(tx: Transaction) -> None:
+            actor = actors.ensure(tx, wanted.did)
+            accounts.status_found(tx, actor, status, self._clock.now_us())
+            fetches.close(tx, wanted.kind, wanted.target, "gone" if status == "deleted" else "refused")
+
+        await self._database.write(aside)
+        return "refused"
+
+    async def _store(self, wanted: Wanted, collection: str, rkey: str, row: Listed | None) -> None:
+        """The record as it is now, or that it isn't there."""
+
+        def store(tx: Transaction) -> None:
+            now_us = self._clock.now_us()
+            actor = actors.ensure(tx, wanted.did, now_us)
+            snapshot.fetched_row(
+                tx,
+                self._rules,
+                actor,
+                collections.NUMBERS[collection],
+                rkey,
+                row.cid if row else None,
+                row.body if row else None,
+                now_us,
+            )
+            if wanted.kind == "record" and row is None:
+                fetches.close(tx, wanted.kind, wanted.target, "gone")
+                return
+            fetches.done(tx, wanted.kind, wanted.target)
+            if wanted.kind == "record":
+                fetches.want_profile(tx, actor, wanted.priority, now_us)
+
+        await self._database.write(store)
+
+    async def _close(self, wanted: Wanted, outcome: fetches.Outcome) -> None:
+        await self._database.write(lambda tx: fetches.close(tx, wanted.kind, wanted.target, outcome))
+
+    async def _later(self, wanted: Wanted, error: ApplianceError) -> str:
+        attempts = wanted.attempts + 1
+        if attempts >= ATTEMPTS_MAX:
+            await self._close(wanted, "refused")
+            log.info("fetch_given_up", did=wanted.did, error=error)
+            return "refused"
+        next_us = retries.next_us(self._clock.now_us(), error, attempts, self._rng)
+        await self._database.write(
+            lambda tx: fetches.postpone(tx, wanted.kind, wanted.target, attempts, next_us)
+        )
+        return "waits"
+
+    async def _sleep(self) -> None:
+        """Until woken, or for the time of a poll."""
+        woken = asyncio.ensure_future(self._wake.wait())
+        passed = asyncio.ensure_future(self._clock.sleep(POLL_S))
+        try:
+            await asyncio.wait({woken, passed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+            passed.cancel()

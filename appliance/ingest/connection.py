@@ -1,0 +1,111 @@
+"""One connection to an upstream, from its opening to its end, as a row of chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+import websockets.exceptions
+from websockets.asyncio.client import ClientConnection
+
+from appliance.clock import Clock
+from appliance.errors import Unavailable
+from appliance.ingest.upstream import Chunk, Gap, Poisoned, Start, Wire
+
+SILENCE_BUSY_S = 15.0  # a stream of the whole network never pauses that long
+SILENCE_QUIET_S = 120.0
+BUSY_PER_S = 5.0
+BROKEN_MAX = 1000  # of a connection, without an account: then it speaks no language of ours
+
+
+async def chunks(
+    wire: Wire, start: Start | None, clock: Clock, owed: Gap | None = None
+) -> AsyncGenerator[Chunk, None]:
+    """Everything that comes after ``start``, in order; events of known numbers are left out.
+
+    The first chunk is empty: it says that the connection stands, and carries ``owed``, a gap known
+    already. Where the first event shows that something is missing, the gap comes before it.
+    Always ends by raising: Poisoned, TooOld, Unavailable or BadInput.
+    """
+    connection = await wire.open(start)
+    ear = _Ear()
+    watch = asyncio.create_task(_watch(connection, clock, ear))
+    try:
+        if owed is not None:
+            owed = owed._replace(to_us=max(owed.from_us, clock.now_us()))
+        yield Chunk([], None, None, 0, owed)
+        first = True
+        seq = start.seq if start is not None and start.same_host else None
+        outdated = ""
+        nonsense = 0
+        while True:
+            ear.open = True
+            message = await connection.recv(decode=False)
+            ear.open = False
+            ear.heard += 1
+            chunk = await wire.decode(message)
+            if chunk is None:
+                continue
+            if chunk.outdated:
+                outdated = chunk.outdated
+                continue
+            if chunk.seq is None and chunk.time_us is None:
+                nonsense += 1
+                if nonsense > BROKEN_MAX:
+                    raise Unavailable("the stream makes no sense", name="WrongWire")
+            elif first:
+                first = False
+                reason = outdated or (wire.missed(start, chunk) if start is not None else None)
+                if reason is not None and start is not None:
+                    begin_us = start.time_us or 0
+                    end_us = max(chunk.time_us or 0, begin_us)
+                    yield Chunk([], None, None, 0, Gap(begin_us, end_us, reason))
+                    if chunk.seq is not None and seq is not None and chunk.seq < seq:
+                        seq = None
+            if seq is not None and chunk.seq is not None and chunk.seq <= seq:
+                continue
+            if chunk.seq is not None:
+                seq = chunk.seq if wire.wire != "jetstream-v1" else None
+            yield chunk
+    except websockets.exceptions.ConnectionClosed as error:
+        sent = error.sent
+        if sent is not None and sent.code == 1009:
+            raise Poisoned("a frame is too large") from error
+        code = error.rcvd.code if error.rcvd is not None else 1006
+        why = "the stream fell silent" if ear.silent else f"the stream was closed ({code})"
+        raise Unavailable(why) from error
+    finally:
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+        # Closing politely waits for the other side, which may be the reason why we leave.
+        connection.transport.abort()
+
+
+class _Ear:
+    """What the watch needs to know."""
+
+    __slots__ = ("heard", "open", "silent")
+
+    def __init__(self) -> None:
+        self.heard = 0
+        self.open = False  # nobody listens while the queue is full: that silence is our own
+        self.silent = False
+
+
+async def _watch(connection: ClientConnection, clock: Clock, ear: _Ear) -> None:
+    """Cut a connection that answers pings but has nothing to say."""
+    began_s = last_s = clock.monotonic_s()
+    heard = 0
+    while True:
+        await clock.sleep(SILENCE_BUSY_S / 3)
+        now_s = clock.monotonic_s()
+        if ear.heard != heard or not ear.open:
+            heard, last_s = ear.heard, now_s
+            continue
+        busy = heard > BUSY_PER_S * max(last_s - began_s, 1.0)
+        if now_s - last_s >= (SILENCE_BUSY_S if busy else SILENCE_QUIET_S):
+            ear.silent = True
+            connection.transport.abort()
+            return

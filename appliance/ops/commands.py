@@ -1,0 +1,52 @@
+"""The operator's commands by name, whether they come from the command line or to the running process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from appliance.clock import Clock
+from appliance.config import Settings
+from appliance.errors import BadInput
+from appliance.identity.identities import Identities
+from appliance.members import commands as members
+from appliance.ops.control import Command
+from appliance.store.database import Database
+
+
+def commands(
+    database: Database, identities: Identities, settings: Settings, clock: Clock
+) -> dict[str, Command]:
+    """Each takes the words after its name and gives something that JSON can hold."""
+
+    async def add(arguments: list[str]) -> Any:
+        did, new = await members.add(database, identities, settings, clock, _one(arguments))
+        return {"did": did, "new": new}
+
+    async def remove(arguments: list[str]) -> Any:
+        return {"did": await members.remove(database, identities, clock, _one(arguments))}
+
+    async def listing(_arguments: list[str]) -> Any:
+        return [
+            {"did": m.did, "handle": m.handle, "via": m.via, "admitted_us": m.admitted_us}
+            for m in await members.listing(database)
+        ]
+
+    async def invite(arguments: list[str]) -> Any:
+        try:
+            uses = int(_one(arguments))
+        except ValueError as error:
+            raise BadInput("how many people shall the code admit?") from error
+        return {"code": await members.invite(database, clock, uses), "uses": uses}
+
+    return {
+        "member add": add,
+        "member remove": remove,
+        "member list": listing,
+        "member invite": invite,
+    }
+
+
+def _one(arguments: list[str]) -> str:
+    if len(arguments) != 1:
+        raise BadInput("exactly one word is expected here")
+    return arguments[0]

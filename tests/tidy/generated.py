@@ -1,0 +1,163 @@
+"""The pages of docs/ that are made from the code: ``python3 build.py docs`` writes them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from appliance.config import Settings
+from tests.tidy.sources import CODE, ROOT, docstring, modules, trees
+
+WEB_VERBS = ("get", "post", "put", "patch", "delete", "websocket", "route")
+LEXICONS = CODE / "protocol" / "lexicon_files"
+
+
+class Route(NamedTuple):
+    """One address that the appliance answers."""
+
+    path: str
+    verb: str
+    about: str
+    module: str
+
+
+def configuration() -> str:
+    """docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "Made by `python3 build.py docs` from `appliance/config.py`.",
+        "",
+        "A setting stands in the TOML file (`--config FILE`) or in the environment, under the same name;",
+        "the environment wins. Lists are TOML arrays, or separated by commas in the environment.",
+        "",
+        "| setting | kind | default | what it does |",
+        "|---|---|---|---|",
+    ]
+    for name, kind, default, about in settings():
+        lines.append(f"| `{name}` | {kind} | {default} | {about} |")
+    return "\n".join(lines) + "\n"
+
+
+def settings() -> Iterator[tuple[str, str, str, str]]:
+    """Name, kind, default and purpose of each setting."""
+    hints = get_type_hints(Settings, include_extras=True)
+    for field in msgspec.structs.fields(Settings):
+        kind, *notes = get_args(hints[field.name])
+        about = next((note.description for note in notes if note.description), "")
+        yield field.name.upper(), _kind(kind, notes), _default(field.default), about.replace("|", "\\|")
+
+
+def routes_page() -> str:
+    """docs/routes.md."""
+    web = [route for route in routes() if not route.path.startswith("/xrpc/")]
+    xrpc = [route for route in routes() if route.path.startswith("/xrpc/")]
+    lines = ["# Routes", "", "Made by `python3 build.py docs` from the code that answers them.", ""]
+    lines += ["## Pages, forms and probes", "", "| address | verb | answers | in |", "|---|---|---|---|"]
+    lines += [f"| `{r.path}` | {r.verb} | {r.about} | `{r.module}` |" for r in web]
+    lines += ["", "## XRPC", "", "Every other method answers 501 `MethodNotImplemented`.", ""]
+    lines += ["| method | verb | what its schema says | in |", "|---|---|---|---|"]
+    lines += [f"| `{r.path.removeprefix('/xrpc/')}` | {r.verb} | {r.about} | `{r.module}` |" for r in xrpc]
+    return "\n".join(lines) + "\n"
+
+
+def routes() -> list[Route]:
+    """Every address that a decorator or an XRPC method names, in order of path."""
+    found = set()
+    for path, tree in trees(modules()):
+        module = path.relative_to(ROOT).as_posix()
+        if "/devnet/" in module:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                for decorator in node.decorator_list:
+                    about = docstring(node) or node.name.replace("_", " ")
+                    if route := _decorated(decorator, about, module):
+                        found.add(route)
+            elif isinstance(node, ast.Constant) and (route := _method(node, module)):
+                found.add(route)
+    return sorted(found)
+
+
+def _decorated(decorator: ast.expr, about: str, module: str) -> Route | None:
+    if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute)):
+        return None
+    path = _text(decorator)
+    if decorator.func.attr not in WEB_VERBS or not path.startswith("/"):
+        return None
+    verbs = [
+        str(verb.value)
+        for keyword in decorator.keywords
+        if keyword.arg == "methods" and isinstance(keyword.value, ast.List)
+        for verb in keyword.value.elts
+        if isinstance(verb, ast.Constant)
+    ]
+    verb = ", ".join(verbs) or decorator.func.attr.upper().replace("ROUTE", "GET")
+    if path.startswith("/xrpc/"):
+        about = _schema(path.removeprefix("/xrpc/"))[1]
+    return Route(path, verb, about, module)
+
+
+def _method(constant: ast.Constant, module: str) -> Route | None:
+    """These modules name a method of the schemas only to answer it, or to have the PDS answer it."""
+    if not module.startswith("appliance/xrpc/") and module != "appliance/writes/operations.py":
+        return None
+    verb, about = _schema(str(constant.value))
+    return Route(f"/xrpc/{constant.value}", verb, about, module) if verb else None
+
+
+def _schema(nsid: str) -> tuple[str, str]:
+    if nsid == "_health":
+        return "GET", "Whether the service is up, and its version."
+    path = LEXICONS.joinpath(*nsid.split(".")).with_suffix(".json")
+    if not re.fullmatch(r"[a-zA-Z0-9.-]+", nsid) or "." not in nsid or not path.is_file():
+        return "", ""
+    main: dict[str, Any] = msgspec.json.decode(path.read_bytes()).get("defs", {}).get("main", {})
+    verb = {"query": "GET", "procedure": "POST", "subscription": "WEBSOCKET"}.get(main.get("type", ""), "")
+    return verb, str(main.get("description", "")).replace("|", "\\|").replace("\n", " ")
+
+
+def _text(call: ast.Call) -> str:
+    first = call.args[0] if call.args else None
+    return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
+
+
+def _kind(kind: Any, notes: list[Any]) -> str:
+    if choices := get_args(kind):
+        if get_origin(kind) is tuple:
+            return "list"
+        return ", ".join(f"`{choice}`" for choice in choices)
+    limits = [
+        f"{word} {limit}"
+        for note in notes
+        for word, limit in (("at least", note.ge), ("above", note.gt), ("at most", note.le))
+        if limit is not None
+    ]
+    name = {"str": "text", "int": "number", "float": "number", "bool": "true or false"}[kind.__name__]
+    return ", ".join([name, *limits])
+
+
+def _default(value: Any) -> str:
+    if value in ("", ()):
+        return "–"
+    if isinstance(value, tuple):
+        return "<br>".join(f"`{part}`" for part in value)
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+PAGES = {"docs/configuration.md": configuration, "docs/routes.md": routes_page}
+
+
+def write(root: Path = ROOT) -> None:
+    """Write every generated page."""
+    for name, make in PAGES.items():
+        (root / name).write_text(make(), "utf-8")
+
+
+if __name__ == "__main__":
+    write()
