@@ -24,6 +24,7 @@ from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import open_secrets
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
+from appliance.backfill.pruner import Pruner
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Refused, Unavailable
@@ -163,7 +164,7 @@ async def build(
     rules = Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
     applier = Applier(rules)
     pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
-    backfill = Backfill(database, outbound, identities, settings, clock, rules)
+    backfill = Backfill(database, outbound, identities, settings, clock, rules, connected=pipeline.connected)
     views = Views(database, settings, clock)
 
     fetcher = Fetcher(database, outbound, identities, settings, clock, rules)
@@ -173,6 +174,7 @@ async def build(
     supervisor.start("identities", identities.run)
     supervisor.start("backfill", backfill.run)
     supervisor.start("fetcher", fetcher.run)
+    supervisor.start("pruner", Pruner(database, settings, clock).run)
     supervisor.start("ingest", pipeline.run)
 
     methods = [
