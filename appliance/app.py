@@ -164,9 +164,7 @@ async def build(
     rules = Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
     applier = Applier(rules)
     pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
-    backfill = Backfill(
-        database, outbound, identities, settings, clock, rules, connected=pipeline.connected
-    )
+    backfill = Backfill(database, outbound, identities, settings, clock, rules, connected=pipeline.connected)
     views = Views(database, settings, clock)
 
     fetcher = Fetcher(database, outbound, identities, settings, clock, rules)
