@@ -496,6 +496,25 @@ async def test_logging_out_ends_the_session_here_whatever_the_pds_does(house: Ho
     assert house.pds.of("com.atproto.server.deleteSession")[0].bearer == "pds-refresh-1"
 
 
+async def test_an_end_is_heard_of_at_once_by_who_was_just_here(house: House) -> None:
+    begun = await sign_in(house)
+    header = f"Bearer {begun.pair.access}"
+    viewer = await house.auth.viewers.authenticate(header, TIMELINE)
+    assert viewer is not None
+    assert viewer.session is not None
+    for _ in range(3):
+        await house.clock.advance(2)
+        assert await house.auth.viewers.authenticate(header, TIMELINE)
+    await house.run("UPDATE actor SET takedown = 'spam' WHERE did = ?", ALICE)
+    await house.clock.advance(5)
+    assert (await refusal(house.auth.viewers.authenticate(header, TIMELINE))).name == "AccountTakedown"
+    await house.run("UPDATE actor SET takedown = NULL")
+    await house.clock.advance(5)
+    assert await house.auth.viewers.authenticate(header, TIMELINE)
+    assert await house.auth.web_sessions.end(viewer.session.actor, viewer.session.id)
+    assert (await refusal(house.auth.viewers.authenticate(header, TIMELINE))).name == "ExpiredToken"
+
+
 async def test_a_second_start_knows_its_sessions(house: House) -> None:
     begun = await sign_in(house)
     auth = house.build()
@@ -637,7 +656,9 @@ async def test_tokens_at_the_pds_are_renewed_for_who_only_reads(house: House) ->
 async def test_a_cookie_is_its_member_until_signed_out(house: House) -> None:
     web = house.auth.web_sessions
     cookie, member = await web.sign_in("alice.test", PASSWORD, invite="code", about="Firefox")
-    assert member == await web.who(cookie) == (ALICE, "alice.test")
+    who = await web.who(cookie)
+    assert who is not None
+    assert (member.did, member.handle) == (who.did, who.handle) == (ALICE, "alice.test")
     assert house.joined[-1] == (ALICE, "alice.test", "code")
     for other in ("", "x", cookie + "x", cookie[:-1], "é" * 10, "x" * 10_000):
         assert await web.who(other) is None
@@ -652,11 +673,18 @@ async def test_a_cookie_is_renewed_daily_and_the_former_one_lives_a_minute(house
     cookie, _ = await web.sign_in("alice.test", PASSWORD)
     assert await web.renew(cookie) is None
     await house.clock.advance(86_401)
+    before = await web.who(cookie)
+    assert before is not None
+    assert before.due
     fresh = await web.renew(cookie)
     assert fresh is not None
     assert fresh != cookie
     assert await web.renew(cookie) is None
-    assert await web.who(cookie) == await web.who(fresh) == (ALICE, "alice.test")
+    old, new = await web.who(cookie), await web.who(fresh)
+    assert old is not None
+    assert new is not None
+    assert (old.did, old.session) == (new.did, new.session)
+    assert not new.due
     await house.clock.advance(61)
     assert await web.who(cookie) is None
     assert await web.who(fresh) is not None
