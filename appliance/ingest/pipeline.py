@@ -25,7 +25,7 @@ from appliance.ingest.connection import chunks
 from appliance.ingest.jetstream_v1 import JetstreamV1
 from appliance.ingest.jetstream_v2 import JetstreamV2
 from appliance.ingest.relay import Relay
-from appliance.ingest.upstream import Chunk, Gap, Poisoned, Start, TooOld, Wire
+from appliance.ingest.upstream import OTHER_HOST_MARGIN_US, Chunk, Gap, Poisoned, Start, TooOld, Wire
 from appliance.ingest.waiting import Waiting
 from appliance.outbound.client import Outbound
 from appliance.protocol.events import Event
@@ -200,6 +200,10 @@ class Pipeline:
         if self._connected_to is None:
             self._connected_to = wire.name
             log.info("upstream_connected", upstream=wire.name)
+            if self._position is None:
+                # The connection stands, so whatever comes from now on is kept: a network that has nothing to
+                # say yet is covered as well. The margin is for the difference of clocks.
+                chunk = chunk._replace(time_us=self._clock.now_us() - OTHER_HOST_MARGIN_US)
         self._heard_s = self._clock.monotonic_s()
         if chunk.gap is not None:
             GAPS.inc()
