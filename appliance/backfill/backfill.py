@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from appliance import telemetry
@@ -50,8 +51,10 @@ class Backfill:
         clock: Clock,
         rules: Rules,
         *,
+        connected: Callable[[], bool] | None = None,
         rng: random.Random | None = None,
     ) -> None:
+        """``connected`` tells whether a stream is being read, for the time before its first event."""
         # Only spreads waits; nothing depends on it being unguessable.
         rng = rng or random.Random()  # noqa: S311
         self._tools = Tools(
@@ -66,6 +69,7 @@ class Backfill:
             rng,
             settings.data_path / "tmp",
         )
+        self._connected = connected or (lambda: False)
         self._running: dict[int, tuple[Due, asyncio.Task[None]]] = {}
         self._resting: dict[int, float] = {}
         self._wake = asyncio.Event()
@@ -95,9 +99,11 @@ class Backfill:
         hosts = self._tools.hosts.resting(now_s)
         per_host = max(self._tools.settings.outbound_per_host, UNPLACED_MAX)
 
+        connected = self._connected()
+
         def find(reader: Reader) -> list[Due]:
-            # Without a position in some stream, what is written from now on might never be heard of.
-            if not backlog.is_covered(reader):
+            # Without a stream that goes on from here, what is written from now on is never heard of.
+            if not connected and not backlog.is_covered(reader):
                 return []
             return backlog.due(reader, now_us, hosts, busy, per_host, 2 * places)
 

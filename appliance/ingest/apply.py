@@ -129,6 +129,8 @@ class _Run:
         self._revs: dict[int, tuple[str, int]] = {}
 
     def take(self, event: Event) -> None:
+        if event.did is not None and event.did.startswith("did:web:"):
+            event = _in_one_spelling(event)
         if isinstance(event, CommitEvent):
             self._commit(event)
         elif isinstance(event, AccountEvent):
@@ -155,9 +157,9 @@ class _Run:
 
     def bury(self, event: Event, error: str) -> None:
         """Keep what can't be applied, and doubt its account."""
-        raw = event.raw if isinstance(event, BrokenEvent) else msgspec.json.encode(event)
         did = event.did
-        dead_letters.add(self._tx, self._upstream, self._position, did, raw, error, self._now_us)
+        error = error.encode("utf-8", "backslashreplace").decode()
+        dead_letters.add(self._tx, self._upstream, self._position, did, _raw(event), error, self._now_us)
         self.tally.dead += 1
         if did is not None:
             self._suspect(did, "an event could not be applied")
@@ -274,6 +276,25 @@ class _Run:
         known = self._revs.get(actor)
         if known is None or known[0] < event.rev:
             self._revs[actor] = (event.rev, event.time_us)
+
+
+def _in_one_spelling(event: Event) -> Event:
+    """did:web names a host, and hosts have no capitals."""
+    try:
+        did = normalise_did(event.did or "")
+    except BadInput:
+        return event
+    return event if did == event.did else msgspec.structs.replace(event, did=did)
+
+
+def _raw(event: Event) -> bytes:
+    """The event as it came, or as near to that as its text can be written."""
+    if isinstance(event, BrokenEvent):
+        return event.raw
+    try:
+        return msgspec.json.encode(event)
+    except UnicodeEncodeError:
+        return repr(event).encode("utf-8", "backslashreplace")
 
 
 def _raise_own_fault(error: Exception) -> None:

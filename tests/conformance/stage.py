@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -12,8 +10,6 @@ from typing import Any
 
 import httpx
 import msgspec
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
 
 from appliance.auth.mint import service_token
 from appliance.auth.service_tokens import ServiceTokens
@@ -30,6 +26,7 @@ from appliance.xrpc import admin, private, reads
 from appliance.xrpc.asgi import Front
 from tests.conformance.replay_network import ReplayNetwork
 from tests.conformance.scenario import Json, Query, Scenario
+from tests.serving import serving
 
 
 class Proven(msgspec.Struct, frozen=True):
@@ -223,33 +220,3 @@ def _load_labels(tx: Transaction, labels: list[Json]) -> None:
             for row in labels
         ],
     )
-
-
-@contextlib.asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
-    """An ASGI app on Hypercorn on a port of loopback; its origin."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(100)
-    port = listener.getsockname()[1]
-    config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.accesslog = None
-    config.errorlog = None
-    stop = asyncio.Event()
-
-    async def with_lifespan(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            while True:
-                message = await receive()
-                await send({"type": f"{message['type']}.complete"})
-                if message["type"] == "lifespan.shutdown":
-                    return
-        await app(scope, receive, send)
-
-    task = asyncio.create_task(serve(with_lifespan, config, shutdown_trigger=stop.wait))
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        stop.set()
-        await task
