@@ -46,10 +46,11 @@ from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
 from appliance.timeline.views import Views
-from appliance.web.pages import Frame
+from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
+from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
 from appliance.xrpc import admin, asgi, private, reads
@@ -164,9 +165,7 @@ async def build(
     rules = Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
     applier = Applier(rules)
     pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
-    backfill = Backfill(
-        database, outbound, identities, settings, clock, rules, connected=pipeline.connected
-    )
+    backfill = Backfill(database, outbound, identities, settings, clock, rules, connected=pipeline.connected)
     views = Views(database, settings, clock)
 
     fetcher = Fetcher(database, outbound, identities, settings, clock, rules)
@@ -195,7 +194,7 @@ async def build(
         frame,
         Pages(views, database, pipeline.lag_s),
         auth.web_sessions,
-        writer,
+        Writing(writer),
         images,
         [
             probes(pipeline.facts, lambda: True, telemetry.REGISTRY),

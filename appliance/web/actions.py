@@ -239,7 +239,7 @@ def _post_of(body: Body) -> tuple[str, str, str]:
     """(uri, cid, row): of a button, all in its value; of a program, apart."""
     uri, cid, anchor = body.get("uri"), body.get("cid"), ""
     if not uri:
-        uri, cid, anchor = (body.get("post").split(" ") + ["", "", ""])[:3]
+        uri, cid, anchor = [*body.get("post").split(" "), "", "", ""][:3]
     parse_at_uri(uri)
     return uri, cid, anchor or present.anchor(uri)
 

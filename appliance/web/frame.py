@@ -13,10 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from quart import Response, g, request
 
+from appliance.auth.web_sessions import Member
 from appliance.clock import Clock
 from appliance.web import bodies, present
 from appliance.web.bodies import Body
-from appliance.web.doors import Member, SigningIn
+from appliance.web.doors import SigningIn
 from appliance.web.present import Look
 from appliance.web.security import GUEST_COOKIE, SESSION_COOKIE, Guard
 
@@ -57,6 +58,7 @@ class Frame:
             undefined=StrictUndefined,
         )
         self._templates.globals["asset"] = self.asset
+        self._templates.filters["short"] = present.short
 
     def asset(self, name: str) -> str:
         """The address of a static file; it changes with the content."""
@@ -123,7 +125,12 @@ class Frame:
             body = {"error": name or title.title().replace(" ", ""), "message": message}
             return json_answer(body, status=status)
         return await self.render(
-            "error.html", status=status, title=title, message=message, way_back=_way_back(self.origin)
+            "error.html",
+            status=status,
+            code=status,
+            title=title,
+            message=message,
+            way_back=_way_back(self.origin),
         )
 
     async def finish(self, response: Response) -> Response:

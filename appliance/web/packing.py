@@ -19,7 +19,7 @@ async def pack(request: Request, response: Response) -> Response:
     if response.mimetype not in PACKED_TYPES or "Content-Encoding" in response.headers:
         return response
     response.vary.add("Accept-Encoding")
-    if "gzip" not in request.accept_encodings or response.status_code in (204, 304):
+    if not request.accept_encodings["gzip"] or response.status_code in (204, 304):
         return response
     data = await response.get_data(as_text=False)
     if len(data) < PACKED_BYTES_MIN:

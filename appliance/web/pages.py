@@ -106,7 +106,9 @@ def pages(frame: Frame, reading: Reading) -> Blueprint:
             about=about,
             about_line=_shortened(" ".join(about.split())) or f"Posts by @{who.handle}",
             state=state,
-            counts={name: present.count(view.get(f"{name}Count")) for name in ("follows", "followers", "posts")},
+            counts={
+                name: present.count(view.get(f"{name}Count")) for name in ("follows", "followers", "posts")
+            },
             history=completeness.of_account(await reading.progress_of(who.did)),
             tabs=[
                 {
@@ -123,7 +125,7 @@ def pages(frame: Frame, reading: Reading) -> Blueprint:
             first_page=not before,
         )
 
-    @blueprint.get("/post/<path:uri>", merge_slashes=False)
+    @blueprint.get("/post/<path:uri>")
     async def thread(uri: str) -> Response:
         viewer = await frame.viewer()
         uri = "at://" + uri.removeprefix("at:").lstrip("/")
@@ -153,7 +155,7 @@ def pages(frame: Frame, reading: Reading) -> Blueprint:
         asset = frame.assets.get(name)
         if asset is None:
             raise NoSuchPage
-        packed = "gzip" in request.accept_encodings
+        packed = request.accept_encodings["gzip"] > 0
         kind = STATIC_TYPES[name.rsplit(".", 1)[-1]]
         response = Response(asset.packed if packed else asset.data, content_type=f"{kind}; charset=utf-8")
         if packed:

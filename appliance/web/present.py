@@ -97,7 +97,9 @@ class Card(NamedTuple):
     quoted: Card | None = None
     other: dict[str, str] | None = None
     counts: dict[str, int] = {}  # noqa: RUF012
-    viewer: dict[str, Any] = {}  # noqa: RUF012
+    liked: bool = False
+    reposted: bool = False
+    closed: bool = False
     labels: list[str] = []  # noqa: RUF012
     cover: str = ""
 
@@ -198,6 +200,7 @@ def card(view: Any, look: Look, *, depth: int = 0) -> Card:
     record = record if isinstance(record, dict) else {}
     embeds = [view.get("embed")] if depth == 0 else view.get("embeds")
     media = _media(embeds if isinstance(embeds, list) else [], look, depth)
+    viewer = view["viewer"] if isinstance(view.get("viewer"), dict) else {}
     langs = record.get("langs")
     lang = langs[0] if isinstance(langs, list) and langs and isinstance(langs[0], str) else ""
     labels = [richtext.name(value) for value in _label_values(view) if not value.startswith("!")]
@@ -217,7 +220,9 @@ def card(view: Any, look: Look, *, depth: int = 0) -> Card:
         quoted=media["quoted"],
         other=media["other"],
         counts={name: count(view.get(f"{name}Count")) for name in ("reply", "repost", "like", "quote")},
-        viewer=view["viewer"] if isinstance(view.get("viewer"), dict) else {},
+        liked=bool(viewer.get("like")),
+        reposted=bool(viewer.get("repost")),
+        closed=bool(viewer.get("replyDisabled")),
         labels=[label for label in labels if label and label not in COVERS],
         cover=next((COVERS[label] for label in labels if label in COVERS), ""),
     )
@@ -362,6 +367,17 @@ def _label_values(view: View) -> list[str]:
         for label in (labels if isinstance(labels, list) else [])[:LABELS_MAX]
         if isinstance(label, dict) and not label.get("neg")
     ]
+
+
+def short(number: int) -> str:
+    """A number as it stands beside an icon; nothing for none."""
+    if number < 10_000:
+        return str(number) if number else ""
+    for unit, name in ((1_000_000_000, "G"), (1_000_000, "M"), (1000, "k")):
+        if number >= unit:
+            shown = f"{number / unit:.1f}" if number < 10 * unit else str(number // unit)
+            return shown.removesuffix(".0") + name
+    return str(number)
 
 
 def count(value: Any) -> int:

@@ -66,6 +66,7 @@ async def test_a_handle_or_a_did_signs_in_at_its_own_pds(house: House, identifie
     assert (viewer.did, viewer.member, viewer.via) == (ALICE, True, "session")
 
 
+@pytest.mark.invariant("secrets-stay-in")
 async def test_the_tokens_of_the_pds_are_sealed_and_never_given_out(house: House) -> None:
     begun = await sign_in(house)
     assert "pds-" not in begun.pair.access + begun.pair.refresh + repr(begun)
@@ -313,6 +314,7 @@ def log_lines() -> Iterator[io.StringIO]:
     root.setLevel(level)
 
 
+@pytest.mark.invariant("secrets-stay-in")
 async def test_a_canary_password_is_in_no_log_and_no_error(house: House, log_lines: io.StringIO) -> None:
     canary = "k4n4-r13n-v0g3-lx7z"
     replies: list[Any] = [
@@ -579,6 +581,33 @@ async def test_a_caller_who_leaves_does_not_lose_the_new_tokens(house: House) ->
     await closing
     answer = await house.auth.pds_sessions.call(session, "GET", "com.example.ask", limits=PDS_WRITE)
     assert answer.status == 200
+    assert len(house.pds.of("com.atproto.server.refreshSession")) == 1
+
+
+async def test_new_tokens_are_stored_before_anybody_uses_them(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await pds_session(house)
+    await house.clock.advance(7200)
+    write, refused = house.database.write, 0
+
+    async def full(work: Any, *, durable: bool = False) -> Any:
+        nonlocal refused
+        if refused < 3:
+            refused += 1
+            raise Unavailable("the disk is full", name="StorageFull")
+        return await write(work, durable=durable)
+
+    monkeypatch.setattr(house.database, "write", full)
+    call = asyncio.create_task(
+        house.auth.pds_sessions.call(session, "GET", "com.example.ask", limits=PDS_WRITE)
+    )
+    for tries in (1, 2, 3):
+        await until(lambda tries=tries: refused == tries)  # type: ignore[misc]
+        await asyncio.sleep(0.01)
+        assert len(house.pds.of("com.example.ask")) == 1
+        await house.clock.advance(1)
+    assert (await call).status == 200
     assert len(house.pds.of("com.atproto.server.refreshSession")) == 1
 
 
