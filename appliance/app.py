@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,6 +24,7 @@ from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import open_secrets
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
+from appliance.backfill.pruner import Pruner
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Refused, Unavailable
@@ -40,15 +41,16 @@ from appliance.ops.probes import probes
 from appliance.outbound.client import Outbound
 from appliance.outbound.limits import BLOB
 from appliance.protocol import lexicons
-from appliance.store import repos
+from appliance.store import actors, repos
 from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
 from appliance.timeline.views import Views
-from appliance.web.pages import Frame
+from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
+from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
 from appliance.xrpc import admin, asgi, private, reads
@@ -151,6 +153,7 @@ async def build(
 
     def moved(tx: Transaction, actor: int) -> None:
         repos.suspect(tx, actor, "server or key changed", clock.now_us())
+        tx.announce(partial(auth.viewers.forget, actors.did_of(tx, actor)))
 
     def join(tx: Transaction, did: str, handle: str | None, invite: str, now_us: int) -> None:
         admission.join(tx, settings, did, handle, invite, now_us)
@@ -158,10 +161,11 @@ async def build(
     identities = Identities(database, outbound, settings, clock, moved=moved)
     auth = auth_parts.build(database, identities, outbound, secrets, join, settings, clock)
     stack.push_async_callback(auth.close)
+    supervisor.start("sessions", auth.run)
     rules = Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
     applier = Applier(rules)
     pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
-    backfill = Backfill(database, outbound, identities, settings, clock, rules)
+    backfill = Backfill(database, outbound, identities, settings, clock, rules, connected=pipeline.connected)
     views = Views(database, settings, clock)
 
     fetcher = Fetcher(database, outbound, identities, settings, clock, rules)
@@ -171,6 +175,7 @@ async def build(
     supervisor.start("identities", identities.run)
     supervisor.start("backfill", backfill.run)
     supervisor.start("fetcher", fetcher.run)
+    supervisor.start("pruner", Pruner(database, settings, clock).run)
     supervisor.start("ingest", pipeline.run)
 
     methods = [
@@ -189,7 +194,7 @@ async def build(
         frame,
         Pages(views, database, pipeline.lag_s),
         auth.web_sessions,
-        writer,
+        Writing(writer),
         images,
         [
             probes(pipeline.facts, lambda: True, telemetry.REGISTRY),
@@ -199,7 +204,7 @@ async def build(
             _well_known(settings),
         ],
     )
-    calls = member_calls(auth, repositories, settings, website)
+    calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
     return asgi.Front(
         methods,
         auth.viewers.authenticate,
@@ -229,7 +234,8 @@ def _listening(settings: Settings) -> Any:
 
 def _http_config(listener: socket.socket) -> Config:
     config = Config()
-    config.bind = [f"fd://{listener.fileno()}"]
+    # The server closes it from now on.
+    config.bind = [f"fd://{listener.detach()}"]
     config.accesslog = None
     config.errorlog = None
     config.include_server_header = False

@@ -5,21 +5,23 @@ Each imports what it needs when it runs, so that ``version`` and ``--help`` answ
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from appliance.errors import ApplianceError, BadInput
 
 if TYPE_CHECKING:
+    import asyncio
+
     from appliance.config import Settings
+
+T = TypeVar("T")
 
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
@@ -98,6 +100,9 @@ def devnet(
     port: int, data: Path | None, accounts: int, rate: float, seed: int, info: Path | None, pipe: int | None
 ) -> None:
     """Run a small AT Protocol network on this machine, for tests and demos."""
+    import asyncio
+    import signal
+
     from appliance import telemetry
     from appliance.devnet import network
     from appliance.devnet.options import Options
@@ -163,11 +168,13 @@ def _operate(settings_file: Path | None, command: str, arguments: list[str]) -> 
     from appliance import app, telemetry
 
     telemetry.configure("error", "text")
-    return asyncio.run(app.operate(_settings(settings_file), command, arguments))
+    return _run(app.operate(_settings(settings_file), command, arguments))
 
 
 def _until_closed(handle: int) -> asyncio.Event:
     """An event that is set when the other end of this pipe is gone."""
+    import asyncio
+
     closed = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -186,14 +193,15 @@ def _settings(path: Path | None) -> Settings:
     return config.load(path, os.environ)
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run this on the quickest event loop there is."""
     try:
         import uvloop
     except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
+        import asyncio
+
+        return asyncio.run(work)
+    return uvloop.run(work)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,12 @@ TOUCH_US = 3_600_000_000
 
 
 class Member(NamedTuple):
-    """Who is signed in on a browser."""
+    """Who is signed in on a browser. ``session`` stays while the cookie changes; ``due``: it has to."""
 
     did: str
     handle: str
+    session: int = 0
+    due: bool = False
 
 
 class WebSessions:
@@ -78,7 +80,10 @@ class WebSessions:
     async def who(self, cookie: str) -> Member | None:
         """Who holds this cookie; None when nobody does any more."""
         session = await self.find(cookie)
-        return None if session is None else Member(session.did, session.handle or "handle.invalid")
+        if session is None:
+            return None
+        due = self._clock.now_us() - session.rotated_us >= ROTATE_US
+        return Member(session.did, session.handle or "handle.invalid", session.id, due)
 
     async def find(self, cookie: str) -> Session | None:
         """The living session of a cookie."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from appliance import telemetry
 from appliance.backfill.tools import Overtaken, Tools, collections_of, log, still
 from appliance.ingest import snapshot
-from appliance.store import backlog, collections, repos, scans
+from appliance.store import backlog, collections, fetches, records, repos, scans
 from appliance.store.backlog import Due
 from appliance.store.database import Transaction
 from appliance.store.repos import Repo
@@ -34,6 +36,7 @@ async def finish(tools: Tools, due: Due, repo: Repo, scan_id: int, *, exact: boo
             raise Overtaken
         read = tuple(collections.NUMBERS[nsid] for nsid in collections_of(due))
         snapshot.finish_scan(tx, scan_id, tools.clock.now_us(), read=read)
+        _want_pinned(tx, repo.actor, tools.clock.now_us())
         found = repos.find(tx, repo.actor)
         assert found is not None
         if not exact or found.seen_rev > scan.base_rev:
@@ -56,6 +59,28 @@ async def finish(tools: Tools, due: Due, repo: Repo, scan_id: int, *, exact: boo
         rows=scan.rows,
         partial=scan.partial,
     )
+
+
+def _want_pinned(tx: Transaction, actor: int, now_us: int) -> None:
+    """The pinned post may lie outside the window, or be somebody else's."""
+    body = records.body_at(tx, actor, collections.PROFILE, "self")
+    if body is None:
+        return
+    try:
+        pinned = msgspec.json.decode(body, type=_Profile).pinnedPost
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return
+    record = None if pinned is None else records.mention(tx, pinned.uri)
+    if record is not None and records.state_of(tx, record) == records.MENTIONED:
+        fetches.want(tx, "record", record, now_us // 1_000_000, now_us)
+
+
+class _Pinned(msgspec.Struct):
+    uri: str
+
+
+class _Profile(msgspec.Struct):
+    pinnedPost: _Pinned | None = None  # noqa: N815 - the record's own spelling
 
 
 def _date(started_us: int, days: int) -> str:

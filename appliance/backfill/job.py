@@ -18,6 +18,11 @@ from appliance.store.database import Transaction
 from appliance.store.repos import Repo
 
 STEPS = telemetry.counter("backfill_steps", "Steps of work on repositories, by how they ended.", ["outcome"])
+FIRST_PAGE = telemetry.histogram(
+    "backfill_first_page_seconds",
+    "From wanting an account to its newest page.",
+    (0.5, 1, 2, 5, 10, 30, 60, 300, 3600),
+)
 
 SCAN_GOOD_FOR_US: Final = 24 * 3_600_000_000
 IDENTITY_GOOD_FOR_S: Final = 24 * 3600.0
@@ -27,7 +32,7 @@ PAGES_BEFORE_EXPORT: Final = 20
 BEHIND_ATTEMPTS_MAX: Final = 3
 DELETED: Final = "deleted"
 # Doubts of this kind say that something may be missing, never that something that we hold is wrong.
-MISSED_ONLY: Final = ("gap",)
+MISSED_ONLY: Final = ("stream gap",)
 
 
 class _Step:
@@ -192,6 +197,7 @@ async def _read(step: _Step, repo: Repo, scan: scans.Scan, pds: Pds, identity: I
     try:
         if any(part.pages == 0 for part in parts):
             parts = await reading.first_pages(parts)
+            _tell_first_page(step, repo, pds)
         else:
             longest = max((part.pages for part in parts), default=0)
             dear = longest >= PAGES_BEFORE_EXPORT or (step.due.member and longest > 0)
@@ -216,6 +222,14 @@ def _parts(scan: scans.Scan) -> list[Part]:
     if scan.cursor is None:
         return [Part(collections.NSIDS[number]) for number in scan.collections]
     return listing.unpack(scan.cursor)
+
+
+def _tell_first_page(step: _Step, repo: Repo, pds: Pds) -> None:
+    """From here on a reader sees the newest things."""
+    seconds = (step.tools.clock.now_us() - repo.since_us) / 1_000_000
+    if repo.state == "QUEUED" and not repo.cert_rev:
+        FIRST_PAGE.observe(seconds)
+    log.info("backfill_first_page", did=step.due.did, host=pds.host, seconds=round(seconds, 3))
 
 
 # ---------------------------------------------------------------- where it goes when it can't be read

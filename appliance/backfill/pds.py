@@ -16,7 +16,7 @@ from appliance.outbound.client import Answer, Outbound
 from appliance.protocol import cid as cids
 from appliance.protocol import syntax
 
-PAGE_ROWS = 100
+PAGE_ROWS = (100, 10, 1)
 LIST_REPOS_PAGES_MAX = 20
 FORGET_DIALECT_AFTER_S = 24 * 3600.0
 DIALECTS_MAX = 10_000
@@ -197,12 +197,19 @@ class Pds:
 
     async def list_records(self, did: str, collection: str, cursor: str | None, *, reverse: bool) -> Page:
         """One page, in the host's order. Rows without a usable address are left out and counted."""
-        more: dict[str, Any] = {"repo": did, "collection": collection, "limit": PAGE_ROWS}
+        more: dict[str, Any] = {"repo": did, "collection": collection}
         if cursor is not None:
             more["cursor"] = cursor
         if reverse:
             more["reverse"] = "true"
-        answer = await self._call("com.atproto.repo.listRecords", _Records, **more)
+        for limit in PAGE_ROWS:
+            try:
+                answer = await self._call("com.atproto.repo.listRecords", _Records, limit=limit, **more)
+                break
+            except BadInput as error:
+                # A few records can be larger than what is read at a time of a hundred.
+                if error.name != "ResponseTooLarge" or limit == PAGE_ROWS[-1]:
+                    raise
         rows = [row for record in answer.records if (row := _listed(record, did, collection)) is not None]
         SKIPPED.inc(len(answer.records) - len(rows))
         return Page(rows, answer.cursor if answer.records and answer.cursor else None)

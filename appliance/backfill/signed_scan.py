@@ -45,10 +45,11 @@ async def read(tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identity,
         log.info("export_refused", did=due.did, error=error)
         return False
     except BadInput as error:
-        tools.exports.failed(due.did, now_s)
+        log.warning("export_unusable", did=due.did, error=error)
         if error.name == "ResponseTooLarge":
             tools.exports.refused(due.did, now_s)
-        log.warning("export_unusable", did=due.did, error=error)
+            return False
+        tools.exports.failed(due.did, now_s)
         raise
     return True
 

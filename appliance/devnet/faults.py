@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from appliance.devnet.wire import Row
@@ -21,14 +21,50 @@ class Lie:
     detail: str
 
 
-@dataclass(slots=True)
-class StreamFaults:
+@dataclass(slots=True, kw_only=True)
+class Faults:
+    """Counters and ledger, and how faults are switched."""
+
+    fired: Counter[str] = field(default_factory=Counter)
+    ledger: list[Lie] = field(default_factory=list)
+
+    def note(self, fault: str, position: int = 0, did: str = "", detail: str = "") -> None:
+        """It fired."""
+        self.fired[fault] += 1
+        if len(self.ledger) < LEDGER_MAX:
+            self.ledger.append(Lie(fault, position, did, detail))
+
+    def switch(self, values: dict[str, Any]) -> None:
+        """From plain JSON; raises ValueError for a fault that doesn't exist."""
+        for name, value in values.items():
+            if name not in self._switches():
+                raise ValueError(f"there is no fault {name}")
+            before = getattr(self, name)
+            typed = isinstance(before, frozenset | tuple) and isinstance(value, list)
+            setattr(self, name, type(before)(value) if typed else value)
+
+    def off(self) -> None:
+        """Nothing wrong any more; counters and ledger stay."""
+        clean = type(self)()
+        for name in self._switches():
+            setattr(self, name, getattr(clean, name))
+
+    def report(self) -> dict[str, Any]:
+        """What fired, as plain JSON."""
+        return {"fired": dict(self.fired), "ledger": [asdict(lie) for lie in self.ledger]}
+
+    def _switches(self) -> set[str]:
+        return {entry.name for entry in fields(self)} - {"fired", "ledger"}
+
+
+@dataclass(slots=True, kw_only=True)
+class StreamFaults(Faults):
     """What one stream does wrong from now on; everything off to begin with.
 
-    A swallowed event stays swallowed, also for who asks again: ``swallow_every`` takes every so
-    manieth event, ``swallow_between`` those with these numbers (both ends included), ``swallow_dids``
+    A swallowed event stays swallowed, also for who asks again: ``swallow_every`` takes every
+    n-th event, ``swallow_between`` those with these numbers (both ends included), ``swallow_dids``
     and ``swallow_collections`` all commits of these. ``cut_every`` ends a connection without a word
-    after so many messages; ``duplicate_every`` sends every so manieth twice; ``mute`` sends nothing
+    after so many messages; ``duplicate_every`` sends every n-th twice; ``mute`` sends nothing
     and keeps the line; ``delay_s`` waits before each message; ``keep_events`` retains so few events;
     ``silent_clamp`` says nothing when a cursor is outside the window.
     """
@@ -43,8 +79,6 @@ class StreamFaults:
     delay_s: float = 0.0
     keep_events: int | None = None
     silent_clamp: bool = False
-    fired: Counter[str] = field(default_factory=Counter)
-    ledger: list[Lie] = field(default_factory=list)
 
     def swallows(self, row: Row) -> bool:
         """Whether this message never arrives anywhere."""
@@ -59,33 +93,10 @@ class StreamFaults:
             self.note("swallow", row.position, row.did, row.collection)
         return gone
 
-    def note(self, fault: str, position: int = 0, did: str = "", detail: str = "") -> None:
-        """It fired."""
-        self.fired[fault] += 1
-        if len(self.ledger) < LEDGER_MAX:
-            self.ledger.append(Lie(fault, position, did, detail))
 
-    def set(self, values: dict[str, Any]) -> None:
-        """From plain JSON; raises ValueError for a fault that doesn't exist."""
-        for name, value in values.items():
-            if name in ("fired", "ledger") or name not in self.__slots__:
-                raise ValueError(f"there is no fault {name}")
-            before = getattr(self, name)
-            if isinstance(before, frozenset | tuple) and isinstance(value, list):
-                value = type(before)(value)
-            setattr(self, name, value)
-
-    def off(self) -> None:
-        """Nothing wrong any more; counters and ledger stay."""
-        clean = StreamFaults()
-        for name in self.__slots__:
-            if name not in ("fired", "ledger"):
-                setattr(self, name, getattr(clean, name))
-
-
-@dataclass(slots=True)
-class PdsFaults:
-    """What one PDS does wrong: ``fail_every`` answers every so manieth request with 503, ``down``
+@dataclass(slots=True, kw_only=True)
+class PdsFaults(Faults):
+    """What one PDS does wrong: ``fail_every`` answers every n-th request with 503, ``down``
     answers nothing but 502, ``delay_s`` is added to each answer, ``cut_exports`` ends getRepo early
     on a block boundary, ``hide_records`` leaves these URIs out of listings, ``limit`` allows so many
     requests in the limit's window.
@@ -97,15 +108,3 @@ class PdsFaults:
     cut_exports: bool = False
     hide_records: frozenset[str] = frozenset()
     limit: int = 0
-    fired: Counter[str] = field(default_factory=Counter)
-    ledger: list[Lie] = field(default_factory=list)
-
-    note = StreamFaults.note
-    set = StreamFaults.set
-
-    def off(self) -> None:
-        """Nothing wrong any more; counters and ledger stay."""
-        clean = PdsFaults()
-        for name in self.__slots__:
-            if name not in ("fired", "ledger"):
-                setattr(self, name, getattr(clean, name))

@@ -101,7 +101,11 @@ def add(site: Site, pds: Pds) -> None:
             raise invalid("aud must be a DID or a service of one")
         if lxm is not None and not syntax.is_nsid(lxm):
             raise invalid("malformed lxm")
-        if lxm in _PROTECTED or (lxm or "").startswith("chat.bsky.") or lxm == "com.atproto.server.createAccount":
+        if (
+            lxm in _PROTECTED
+            or (lxm or "").startswith("chat.bsky.")
+            or lxm == "com.atproto.server.createAccount"
+        ):
             raise invalid(f"cannot request a service auth token for the following method: {lxm}")
         now_s = state.clock.now_us() // 1_000_000
         exp_s = None
@@ -206,4 +210,3 @@ def add(site: Site, pds: Pds) -> None:
     site.get("/.well-known/did.json", server_document)
     site.get("/xrpc/app.bsky.actor.getPreferences", get_preferences)
     site.post("/xrpc/app.bsky.actor.putPreferences", put_preferences)
-

@@ -150,9 +150,7 @@ def add(site: Site, pds: Pds) -> None:
         given = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip()
         blob = state.store_blob(account.did, request.body, mime_of(request.body) or given)
         ref = {"$link": blob.cid}
-        return json_answer(
-            {"blob": {"$type": "blob", "ref": ref, "mimeType": blob.mime, "size": blob.size}}
-        )
+        return json_answer({"blob": {"$type": "blob", "ref": ref, "mimeType": blob.mime, "size": blob.size}})
 
     repo = "/xrpc/com.atproto.repo."
     site.post(f"{repo}createRecord", create_record)

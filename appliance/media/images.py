@@ -10,11 +10,22 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from cachetools import TTLCache
+
+from appliance.clock import Clock, SystemClock
 from appliance.errors import BadInput, NotFound
 from appliance.protocol import cid as cids
 from appliance.protocol.syntax import is_did
 
-PRESETS = frozenset({"avatar", "avatar_thumbnail", "banner", "feed_thumbnail", "feed_fullsize"})
+# Those that addresses in our answers name, and those that clients make of them.
+PRESETS = frozenset(
+    {"avatar", "avatar_thumbnail", "banner", "banner_thumbnail", "feed_thumbnail", "feed_fullsize"}
+)
+PICTURE_BYTES_MAX = 10_000_000
+CID_CHARS_MAX = 100
+FETCHES_MAX = 16
+ABSENT_S = 300.0
+ABSENT_MAX = 10_000
 SIGNATURES = (
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -35,23 +46,28 @@ class Picture(NamedTuple):
 class Images:
     """Gives pictures. ``fetch(did, cid)`` reads the blob from the owner's PDS.
 
-    Files lie under ``folder`` by CID; when they exceed ``cache_bytes`` those used longest ago go.
+    Files lie under ``folder`` by CID; when they exceed ``cache_bytes`` those used longest ago go. What an
+    owner does not have is asked for again after five minutes.
     """
 
-    def __init__(self, folder: Path, fetch: FetchBlob, *, cache_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, fetch: FetchBlob, *, cache_bytes: int, clock: Clock | None = None
+    ) -> None:
         self._folder = folder
         self._fetch = fetch
         self._cache_bytes = cache_bytes
-        self._running: dict[str, asyncio.Task[bytes]] = {}
+        self._running: dict[tuple[str, str], asyncio.Task[bytes]] = {}
+        self._turns = asyncio.Semaphore(FETCHES_MAX)
+        self._absent: TTLCache[tuple[str, str], str] = TTLCache(
+            ABSENT_MAX, ABSENT_S, timer=(clock or SystemClock()).monotonic_s
+        )
         self._written = 0
 
     async def get(self, preset: str, did: str, cid_text: str) -> Picture:
-        """Raises BadInput for what can't be a picture, NotFound or Unavailable from the owner."""
-        if preset not in PRESETS or not is_did(did):
-            raise BadInput("no such picture")
-        cid = cids.from_text(cid_text)
-        if cid[1] != 0x55:
-            raise BadInput("no such picture")
+        """Raises NotFound for what isn't a picture or isn't there, Unavailable when the owner is silent."""
+        cid = _blob_of(cid_text)
+        if preset not in PRESETS or not is_did(did) or cid is None:
+            raise NotFound("no such picture", name="BlobNotFound")
         path = self._folder / cid_text[-2:] / cid_text
         data = await asyncio.to_thread(_read, path)
         if data is None:
@@ -62,18 +78,30 @@ class Images:
         return Picture(data, mime)
 
     async def _fetch_once(self, did: str, cid_text: str, cid: bytes, path: Path) -> bytes:
-        task = self._running.get(cid_text)
+        key = (did, cid_text)
+        if key in self._absent:
+            raise NotFound(self._absent[key], name="BlobNotFound")
+        task = self._running.get(key)
         if task is None:
             task = asyncio.create_task(self._fetch_and_keep(did, cid_text, cid, path))
-            self._running[cid_text] = task
-            task.add_done_callback(lambda _: self._running.pop(cid_text, None))
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key, None))
         # One reader who goes away must not take the picture from the others.
         return await asyncio.shield(task)
 
     async def _fetch_and_keep(self, did: str, cid_text: str, cid: bytes, path: Path) -> bytes:
-        data = await self._fetch(did, cid_text)
-        if cids.blob_cid_of(data) != cid:
-            raise BadInput("the owner's server sent other bytes than its CID names")
+        try:
+            async with self._turns:
+                data = await self._fetch(did, cid_text)
+            if len(data) > PICTURE_BYTES_MAX:
+                raise NotFound("that picture is too large", name="BlobNotFound")
+            if await asyncio.to_thread(cids.blob_cid_of, data) != cid:
+                raise NotFound("the owner's server sent other bytes than its CID names", name="BlobNotFound")
+            if sniff(data) is None:
+                raise NotFound("that blob is not a picture", name="BlobNotFound")
+        except (NotFound, BadInput) as error:
+            self._absent[did, cid_text] = error.message
+            raise NotFound(error.message, name="BlobNotFound") from error
         await asyncio.to_thread(_write, path, data)
         self._written += len(data)
         if self._written > self._cache_bytes // 20:
@@ -92,6 +120,17 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
+def _blob_of(text: str) -> bytes | None:
+    """The CID of a blob in its one canonical spelling; None for anything else."""
+    if len(text) > CID_CHARS_MAX:
+        return None
+    try:
+        cid = cids.from_text(text)
+    except BadInput:
+        return None
+    return cid if cids.is_raw(cid) and cids.to_text(cid) == text else None
+
+
 def _read(path: Path) -> bytes | None:
     try:
         data = path.read_bytes()
@@ -105,13 +144,22 @@ def _read(path: Path) -> bytes | None:
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    Path(name).replace(path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _shrink(folder: Path, limit: int) -> None:
-    files = [(entry.stat().st_mtime, entry.stat().st_size, entry) for entry in folder.glob("*/*")]
+    files = []
+    for entry in folder.glob("*/*"):
+        # Others write at the same time: what is gone when we look needs no place.
+        with contextlib.suppress(FileNotFoundError):
+            found = entry.stat()
+            files.append((found.st_mtime, found.st_size, entry))
     total = sum(size for _, size, _ in files)
     for _, size, entry in sorted(files):
         if total <= limit:

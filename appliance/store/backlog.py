@@ -96,18 +96,6 @@ def is_covered(reader: Reader) -> bool:
     return reader.value("SELECT 1 FROM upstream LIMIT 1") is not None
 
 
-def counts_for(reader: Reader, viewer: int) -> dict[str, int]:
-    """The same for the viewer and whom they follow."""
-    return dict(
-        reader.all(
-            "SELECT coalesce(r.state, 'QUEUED'), count(*) FROM (SELECT ?1 AS actor UNION"
-            " SELECT subject FROM link WHERE kind = 3 AND actor = ?1 AND waiting = 0) f"
-            " LEFT JOIN repo r ON r.actor = f.actor GROUP BY 1",
-            (viewer,),
-        )
-    )
-
-
 class Progress(NamedTuple):
     """How one repository stands. ``pages`` and ``rows`` are of the scan under way."""
 

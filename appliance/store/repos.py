@@ -98,6 +98,11 @@ def next_due_us(reader: Reader) -> int | None:
     return found
 
 
+def any_begun(reader: Reader) -> bool:
+    """Has any snapshot ever begun? Before that nothing can have been missed."""
+    return reader.value("SELECT 1 FROM repo WHERE state <> 'QUEUED' LIMIT 1") is not None
+
+
 def counts(reader: Reader) -> dict[str, int]:
     """How many rows are in each state that has any."""
     return dict(reader.all("SELECT state, count(*) FROM repo GROUP BY state"))
@@ -430,16 +435,6 @@ def prune(tx: Transaction, actor: int, before_us: int, now_us: int) -> bool:
         tx.run("DELETE FROM scan WHERE actor = ?", (actor,))
         tx.run("DELETE FROM floor WHERE actor = ?", (actor,))
     return moved
-
-
-def find_prunable(reader: Reader, actor: int, rows_max: int) -> list[tuple[int, int, int]]:
-    """(record, collection, state) of rows to remove; none as soon as somebody wants the account again."""
-    rows: list[tuple[int, int, int]] = reader.all(
-        "SELECT r.id, r.collection, r.state FROM repo JOIN record r ON r.actor = repo.actor"
-        " WHERE repo.actor = ? AND repo.refs = 0 AND repo.state = 'PRUNING' AND r.state <> 0 LIMIT ?",
-        (actor, rows_max),
-    )
-    return rows
 
 
 def forget(tx: Transaction, actor: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -14,12 +15,13 @@ from appliance.store.post_reads import Body
 from appliance.timeline import names
 from appliance.timeline.json_text import instant, joined, normal_instant, text
 
-_FOLLOWERS = b'{"allowSubscriptions":"followers"}'
+_numbers = itertools.count()
 
 
 class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Pieces of one actor's views; ``members`` are those of an object, without its braces."""
 
+    number: int  # of this value: no other of the process has it
     did: str
     handle: str
     basic: bytes  # members of profileViewBasic but associated, viewer, labels
@@ -89,6 +91,7 @@ def build(
     is_labeler = names.LABELER in records
     labeler = b'"labeler":true,' if is_labeler else b""
     return Card(
+        number=next(_numbers),
         did=did,
         handle=handle,
         basic=_members(basic),

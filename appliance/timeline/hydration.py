@@ -15,8 +15,7 @@ from appliance.timeline.cards import Card
 from appliance.timeline.json_text import instant
 from appliance.timeline.labelers import Labeler
 from appliance.timeline.names import POST
-from appliance.timeline.posts import PostText
-from appliance.timeline.shared import Rows, Shared
+from appliance.timeline.shared import Relations, Rows, Shared
 
 # A viewer whom no row mentions: signed in, but nothing here is theirs.
 STRANGER = -1
@@ -25,7 +24,9 @@ _HIDING = frozenset({"!takedown", "!suspend"})
 
 
 class State:
-    """What was read so far. Filled by the ``load_`` functions, then only looked at."""
+    """What one answer needs. Filled by the ``load_`` functions, then only looked at.
+
+    The rows themselves are shared by all answers from one snapshot."""
 
     def __init__(self, reader: Reader, shared: Shared, asker: Asker) -> None:
         self.reader = reader
@@ -37,28 +38,27 @@ class State:
             self.viewer = STRANGER if found is None else found
         self.operator = asker.operator
         # The operator sees other rows than everybody: his are not kept.
-        self._rows = Rows(0) if asker.operator else shared.rows(reader)
-        self.labelers = self._labelers_that_count(asker)
+        rows = Rows(0) if asker.operator else shared.rows(reader)
+        self.records, self.texts = rows.records, rows.texts
+        self.actors, self.cards = rows.actors, rows.cards
+        self.blocks, self._pairs = rows.blocks, rows.pairs
+        viewer = STRANGER if self.viewer is None else self.viewer
+        relations = rows.viewers.get(viewer)
+        if relations is None:
+            relations = rows.viewers[viewer] = Relations()
+        self.relations = relations
+        self.following, self.followed_by = relations.following, relations.followed_by
+        self.blocking, self.blocked_by = relations.blocking, relations.blocked_by
+        self.muted, self.bookmarked = relations.muted, relations.bookmarked
+        self.likes, self.reposts = relations.likes, relations.reposts
 
-        self.records: dict[int, RecordRow] = {}
-        self.texts: dict[int, PostText] = {}
-        self.actors: dict[int, ActorRow] = {}
-        self.cards: dict[int, Card] = {}
-        self.following: dict[int, str] = {}
-        self.followed_by: dict[int, str] = {}
-        self.blocking: dict[int, str] = {}
-        self.blocked_by: dict[int, str] = {}
-        self.muted: set[int] = set()
-        self.blocks: set[tuple[int, int]] = set()
-        self.likes: dict[int, str] = {}
-        self.reposts: dict[int, str] = {}
-        self.bookmarked: set[int] = set()
+        self.labelers = self._labelers_that_count(asker)
         self.labels: dict[str, list[LabelRow]] = {}
         self.hidden: set[str] = set()
-        # What was asked already: a page that is refilled loads only what is new.
+        # What this answer is about, of all that the snapshot's rows hold.
+        self._records: set[int] = set()
         self._shown: set[int] = set()
-        self._finished: set[int] = set()
-        self._pairs: set[tuple[int, int]] = set()
+        self._people: set[int] = set()
         self._labels_of: set[str] = set()
 
     def _labelers_that_count(self, asker: Asker) -> tuple[Labeler, ...]:
@@ -81,17 +81,13 @@ class State:
 
     def load_records(self, ids: Iterable[int | None]) -> None:
         """Record rows by id."""
-        known, records = self._rows.records, self.records
-        missing = []
-        for i in {i for i in ids if i is not None and i not in records}:
-            row = known.get(i)
-            if row is None:
-                missing.append(i)
-            else:
-                records[i] = row
+        wanted = {i for i in ids if i is not None}
+        self._records |= wanted
+        records = self.records
+        missing = [i for i in wanted if i not in records]
         if missing:
             for row in post_reads.records(self.reader, missing):
-                records[row.id] = known[row.id] = row
+                records[row.id] = row
 
     def load_posts(self, ids: Iterable[int], *, with_context: bool) -> None:
         """Posts with what they quote, two deep; ``with_context`` also what they reply to."""
@@ -125,32 +121,20 @@ class State:
 
         ``pairs`` are actors of whom it matters whether one blocks the other.
         """
-        everybody = {row.actor for row in self.records.values()}
+        records = self.records
+        everybody = {records[i].actor for i in self._records if i in records}
         everybody.update(actors)
-        everybody -= self._finished
-        self._finished |= everybody
         self.load_actors(everybody)
-        texts = self._load_texts()
+        self._load_texts()
         self.load_pairs([*pairs, *self._quote_pairs()])
         if self.viewer is not None and self.viewer != STRANGER:
-            if everybody:
-                self._load_relations(everybody)
-            if texts:
-                self._load_marks(texts)
+            self._load_relations(self.viewer, everybody)
         self._load_labels()
 
     def load_actors(self, ids: Collection[int]) -> None:
         """Actors and their cards."""
-        known, known_cards = self._rows.actors, self._rows.cards
-        missing = []
-        for i in ids:
-            if i in self.actors:
-                continue
-            row = known.get(i)
-            if row is None:
-                missing.append(i)
-            else:
-                self.actors[i], self.cards[i] = row, known_cards[i]
+        self._people.update(ids)
+        missing = [i for i in ids if i not in self.actors]
         if not missing:
             return
         rows = actor_reads.actors(self.reader, missing)
@@ -158,10 +142,8 @@ class State:
         for record in actor_reads.self_records(self.reader, missing):
             if record.takedown is None or self.operator:
                 records.setdefault(record.actor, []).append(record)
-        built = self._cards(rows, records)
-        for row in rows:
-            self.actors[row.id] = known[row.id] = row
-            self.cards[row.id] = known_cards[row.id] = built[row.id]
+        self.cards.update(self._cards(rows, records))
+        self.actors.update((row.id, row) for row in rows)
 
     def _cards(self, rows: list[ActorRow], records: dict[int, list[SelfRecord]]) -> dict[int, Card]:
         cache = self.shared.fragments
@@ -169,7 +151,13 @@ class State:
         unknown: list[tuple[tuple[object, ...], ActorRow, list[SelfRecord]]] = []
         for row in rows:
             own = records.get(row.id, [])
-            key: tuple[object, ...] = ("card", row.id, row.did, row.handle, *[part for r in own for part in (r.id, r.cid)])
+            key: tuple[object, ...] = (
+                "card",
+                row.id,
+                row.did,
+                row.handle,
+                *[part for r in own for part in (r.id, r.cid)],
+            )
             card = cache.get(key)
             if card is None:
                 unknown.append((key, row, own))
@@ -184,16 +172,14 @@ class State:
                 found[row.id] = card
         return found
 
-    def _load_texts(self) -> list[int]:
-        """What the posts say that may be shown. Those that are new here."""
+    def _load_texts(self) -> None:
+        """What the posts say that may be shown."""
         unknown: list[tuple[tuple[object, ...], RecordRow]] = []
         cache, texts = self.shared.fragments, self.texts
-        new = []
         for i in self._shown:
-            row = self.records.get(i)
-            if row is None or row.flags is None or row.cid is None or i in texts:
+            row = None if i in texts else self.records.get(i)
+            if row is None or row.flags is None or row.cid is None:
                 continue
-            new.append(i)
             key: tuple[object, ...] = (i, row.actor, row.rkey, row.cid)
             text = cache.get(key)
             if text is None:
@@ -211,7 +197,6 @@ class State:
                 )
                 cache.put(key, text, text.weight)
                 texts[row.id] = text
-        return new
 
     def _quote_pairs(self) -> list[tuple[int, int]]:
         pairs = []
@@ -229,27 +214,33 @@ class State:
             self._pairs |= both
             self.blocks |= actor_reads.blocking_pairs(self.reader, both)
 
-    def _load_relations(self, everybody: Collection[int]) -> None:
-        assert self.viewer is not None
-        for kind, actor, rkey in actor_reads.from_viewer(self.reader, self.viewer, everybody):
-            (self.blocking if kind == BLOCK else self.following)[actor] = rkey
-        for kind, actor, rkey in actor_reads.to_viewer(self.reader, self.viewer, everybody):
-            (self.blocked_by if kind == BLOCK else self.followed_by)[actor] = rkey
-        self.muted |= actor_reads.muted(self.reader, self.viewer, everybody)
-
-    def _load_marks(self, shown: Collection[int]) -> None:
-        assert self.viewer is not None
-        for kind, post, rkey in post_reads.viewer_marks(self.reader, self.viewer, shown):
-            (self.likes if kind == LIKE else self.reposts)[post] = rkey
-        self.bookmarked |= post_reads.bookmarked(self.reader, self.viewer, shown)
+    def _load_relations(self, viewer: int, everybody: set[int]) -> None:
+        reader, relations = self.reader, self.relations
+        people = everybody - relations.people
+        if people:
+            relations.people |= people
+            for kind, actor, rkey in actor_reads.from_viewer(reader, viewer, people):
+                (self.blocking if kind == BLOCK else self.following)[actor] = rkey
+            for kind, actor, rkey in actor_reads.to_viewer(reader, viewer, people):
+                (self.blocked_by if kind == BLOCK else self.followed_by)[actor] = rkey
+            self.muted |= actor_reads.muted(reader, viewer, people)
+        posts_shown = self._shown - relations.posts
+        if posts_shown:
+            relations.posts |= posts_shown
+            for kind, post, rkey in post_reads.viewer_marks(reader, viewer, posts_shown):
+                (self.likes if kind == LIKE else self.reposts)[post] = rkey
+            self.bookmarked |= post_reads.bookmarked(reader, viewer, posts_shown)
 
     def _load_labels(self) -> None:
         if not self.labelers or not post_reads.has_labels(self.reader):
             return
-        uris = {text.uri for text in self.texts.values()}
-        for card in self.cards.values():
-            uris.add(card.did)
-            uris.add(card.labels_uri)
+        texts, cards_by_actor = self.texts, self.cards
+        uris = {texts[i].uri for i in self._shown if i in texts}
+        for actor in self._people:
+            card = cards_by_actor.get(actor)
+            if card is not None:
+                uris.add(card.did)
+                uris.add(card.labels_uri)
         uris -= self._labels_of
         self._labels_of |= uris
         now = instant(self.shared.clock.now_us() // 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 from urllib.parse import quote as percent
 
@@ -11,11 +12,13 @@ from appliance.timeline.cards import blob_cid, parsed, self_labels
 from appliance.timeline.json_text import instant, joined, text
 
 GALLERY_SHOWN_MAX = 10
+_numbers = itertools.count()
 
 
 class PostText(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Pieces of one version of a post."""
 
+    number: int  # of this value: no other of the process has it
     uri: str
     head: bytes  # members uri, cid, indexedAt
     record: bytes
@@ -49,6 +52,7 @@ def build(did: str, uri: str, cid: str, sort_ms: int, body: bytes, images: str, 
     refs = reply if isinstance(reply, dict) else {}
     labels = self_labels(record, did, uri, cid)
     return PostText(
+        number=next(_numbers),
         uri=uri,
         head=text({"uri": uri, "cid": cid, "indexedAt": instant(sort_ms)})[1:-1],
         record=body,

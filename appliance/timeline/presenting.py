@@ -6,6 +6,8 @@ Finished pieces come from the cache; only counts and the viewer's own bits are w
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import orjson
 
 from appliance.store.actor_reads import Counts
@@ -21,6 +23,8 @@ _NO_RELATION = (
     b',"viewer":{"muted":false,"mutedOnlyReposts":false,"mutedOnlyQuoteposts":false,"blockedBy":false}'
 )
 _NOTHING_DONE = b',"viewer":{"bookmarked":false,"threadMuted":false,"embeddingDisabled":false}'
+# What most viewers did with most posts: views with these are worth keeping.
+_COMMON = (b"", _NOTHING_DONE)
 _EMBEDS_MAX = 2
 
 
@@ -30,6 +34,7 @@ class Presenter:
     def __init__(self, state: State) -> None:
         self._state = state
         self._basic: dict[int, bytes | None] = {}
+        self._relations = state.relations.json
         self._posts: dict[tuple[int, int], bytes | None] = {}
 
     # ------------------------------------------------------------ people
@@ -56,7 +61,15 @@ class Presenter:
             return None
         card = state.cards[actor]
         labels = card.labels_json if not state.labels else self._actor_labels(actor)
-        return b"".join((card.opening, self._relation(actor), b',"labels":', labels, more, b"}"))
+        return b"".join((card.opening, self._relation_of(actor), b',"labels":', labels, more, b"}"))
+
+    def _relation_of(self, actor: int) -> bytes:
+        if self._state.viewer is None:
+            return b""
+        relation = self._relations.get(actor)
+        if relation is None:
+            relation = self._relations[actor] = self._relation(actor)
+        return relation
 
     def profile_detailed(
         self, actor: int, counts: Counts, owned: dict[str, int], known: tuple[int, list[int]] | None
@@ -142,24 +155,45 @@ class Presenter:
         if not state.sees_post(record):
             return None
         row, said = state.records[record], state.texts[record]
-        author = self.profile_basic(row.actor)
-        assert author is not None
+        done = self._done(row, said)
+        if said.quote_uri is not None or state.labels:
+            before, after = self._around_relation(row, said, done)
+        else:
+            # Nothing of others is in it, and of the viewer's only what is in the key.
+            card = state.cards[row.actor].number
+            counts = (row.likes, row.reposts, row.replies, row.quotes, row.bookmarks)
+            key = (said.number, card, counts, done)
+            cache = state.shared.fragments
+            found: tuple[bytes, bytes] | None = cache.get(key)
+            if found is None:
+                found = self._around_relation(row, said, done)
+                if done in _COMMON:
+                    cache.put(key, found, len(found[0]) + len(found[1]))
+            before, after = found
+        return before + self._relation_of(row.actor) + after
+
+    def _around_relation(self, row: RecordRow, said: PostText, done: bytes) -> tuple[bytes, bytes]:
+        """postView up to the viewer's relation with the author, and from there on."""
+        state = self._state
+        card = state.cards[row.actor]
+        labels = self._actor_labels(row.actor) if state.labels else card.labels_json
         embed = self._embed(row, said, depth=0)
-        return b"".join(
+        before = b"".join((said.head, b',"author":', card.opening))
+        after = b"".join(
             (
-                said.head,
-                b',"author":',
-                author,
-                b',"record":',
+                b',"labels":',
+                labels,
+                b'},"record":',
                 said.record,
                 b',"embed":' + embed if embed else b"",
                 b',"bookmarkCount":%d,"replyCount":%d,"repostCount":%d,"likeCount":%d,"quoteCount":%d'
                 % (row.bookmarks or 0, row.replies or 0, row.reposts or 0, row.likes or 0, row.quotes or 0),
-                self._done(row, said),
+                done,
                 b',"labels":',
                 self._post_labels(said),
             )
         )
+        return before, after
 
     def _done(self, row: RecordRow, said: PostText) -> bytes:
         """What the viewer did with the post, or may do."""
@@ -305,50 +339,47 @@ class Presenter:
         return text(f"at://{self._state.actors[row.actor].did}/{names.REPOST}/{row.rkey}")
 
     def _reply(self, row: RecordRow, said: PostText) -> bytes:
+        """replyRef: root and parent as far as viewer, and those who wrote in between, let them be seen."""
         state = self._state
-        parent, root = row.parent, row.root
-        parent_actor, root_actor = state.actor_of(parent), state.actor_of(root)
-        parent_row = state.records.get(parent) if parent is not None else None
-        shows_parent = self._shows(parent)
-        parent_view = self._context(parent, parent_actor, said.parent_uri or "")
-        root_view = self._context(root, root_actor, said.root_uri or "")
-        if not state.operator:
-            if (
-                shows_parent
-                and parent_actor is not None
-                and state.blocking_each_other(row.actor, parent_actor)
-            ):
-                parent_view, shows_parent = self.blocked_post(said.parent_uri or "", parent_actor), False
-            if root_actor is not None and self._shows(root):
-                above = state.actor_of(parent_row.root) if parent_row is not None else None
-                between = parent_actor is not None and above is not None
-                if state.blocking_each_other(row.actor, root_actor) or (
-                    between and state.blocking_each_other(parent_actor, above)  # type: ignore[arg-type]
+        parent_row = state.records.get(row.parent) if row.parent is not None else None
+        root_row = state.records.get(row.root) if row.root is not None else None
+        parent = self._context(parent_row, said.parent_uri or "")
+        root = parent if row.root == row.parent else self._context(root_row, said.root_uri or "")
+        if not state.operator and state.blocks:
+            if parent_row is not None and root_row is not None and root.is_post:
+                above = state.actor_of(parent_row.root)
+                if state.blocking_each_other(row.actor, root_row.actor) or (
+                    above is not None and state.blocking_each_other(parent_row.actor, above)
                 ):
-                    root_view = self.blocked_post(said.root_uri or "", root_actor)
+                    root = _Context(self.blocked_post(said.root_uri or "", root_row.actor), is_post=False)
+            if (
+                parent_row is not None
+                and parent.is_post
+                and state.blocking_each_other(row.actor, parent_row.actor)
+            ):
+                parent = _Context(self.blocked_post(said.parent_uri or "", parent_row.actor), is_post=False)
         grandparent = b""
-        if shows_parent and parent_row is not None:
+        if parent.is_post and parent_row is not None:
             actor = state.actor_of(parent_row.parent)
             view = self.profile_basic(actor) if actor is not None else None
             if view is not None:
                 grandparent = b',"grandparentAuthor":' + view
-        return b'{"root":%b,"parent":%b%b}' % (root_view, parent_view, grandparent)
+        return b'{"root":%b,"parent":%b%b}' % (root.view, parent.view, grandparent)
 
-    def _shows(self, record: int | None) -> bool:
-        """Whether it is shown as a post to this viewer."""
-        if record is None or not self._state.sees_post(record):
-            return False
-        return not self._state.blocked(self._state.records[record].actor)
+    def _context(self, row: RecordRow | None, uri: str) -> _Context:
+        view = None if row is None else self.post(row.id)
+        if row is None or view is None:
+            return _Context(self.not_found_post(uri), is_post=False)
+        if self._state.blocked(row.actor):
+            return _Context(self.blocked_post(uri, row.actor), is_post=False)
+        return _Context(b'{"$type":"app.bsky.feed.defs#postView",' + view + b"}", is_post=True)
 
-    def _context(self, record: int | None, actor: int | None, uri: str) -> bytes:
-        state = self._state
-        if record is None or actor is None or not state.sees_post(record):
-            return self.not_found_post(uri)
-        if state.blocked(actor):
-            return self.blocked_post(uri, actor)
-        view = self.post(record)
-        assert view is not None
-        return b'{"$type":"app.bsky.feed.defs#postView",' + view + b"}"
+
+class _Context(NamedTuple):
+    """What stands for a post that another one answers."""
+
+    view: bytes
+    is_post: bool
 
 
 def _address(name: str, did: str | None, collection: str, rkey: str) -> bytes:

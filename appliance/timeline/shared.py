@@ -12,6 +12,7 @@ from appliance.store.post_reads import RecordRow
 from appliance.timeline import labelers
 from appliance.timeline.cards import Card
 from appliance.timeline.fragments import Fragments
+from appliance.timeline.posts import PostText
 
 ROWS_MAX = 50_000
 
@@ -37,11 +38,32 @@ class Shared:
         return rows
 
 
+class Relations:
+    """How one viewer stands to people and posts, as far as it was asked: ``people`` and ``posts``."""
+
+    def __init__(self) -> None:
+        self.people: set[int] = set()
+        self.following: dict[int, str] = {}
+        self.followed_by: dict[int, str] = {}
+        self.blocking: dict[int, str] = {}
+        self.blocked_by: dict[int, str] = {}
+        self.muted: set[int] = set()
+        self.posts: set[int] = set()
+        self.likes: dict[int, str] = {}
+        self.reposts: dict[int, str] = {}
+        self.bookmarked: set[int] = set()
+        self.json: dict[int, bytes] = {}  # of people: the finished "viewer" member
+
+
 class Rows:
-    """Rows of one snapshot, for as long as no commit makes another."""
+    """What was read of one snapshot. Requests add to it, and never change what is there."""
 
     def __init__(self, version: int) -> None:
         self.version = version
         self.records: dict[int, RecordRow] = {}
+        self.texts: dict[int, PostText] = {}
         self.actors: dict[int, ActorRow] = {}
         self.cards: dict[int, Card] = {}
+        self.pairs: set[tuple[int, int]] = set()
+        self.blocks: set[tuple[int, int]] = set()
+        self.viewers: dict[int, Relations] = {}

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+from appliance.auth.web_sessions import Member
+
 Json = dict[str, Any]
 
-
-class Member(NamedTuple):
-    """Who is signed in on this browser."""
-
-    did: str
-    handle: str
+# How many levels of answers ``Reading.thread`` gives.
+THREAD_DEPTH = 10
 
 
 class Page(NamedTuple):
-    """Rows of a timeline, newest first. A cursor is '' where there is nothing on that side."""
+    """Rows of a timeline, newest first. A cursor is '' where there is nothing on that side.
+
+    ``here`` is the ``before`` that shows these same rows again, later; '' where nobody knows.
+    """
 
     feed: list[Json]
     older: str
     newer: str
+    here: str = ""
 
 
 class Progress(NamedTuple):
-    """How complete the repositories are that somebody reads: how many in each state."""
+    """How complete the repositories are that somebody reads: how many in each state.
+
+    ``stream_lag_s`` is None while it is not known how far behind the network we are.
+    """
 
     total: int
     live: int
@@ -35,7 +40,11 @@ class Progress(NamedTuple):
 
 
 class Reading(Protocol):
-    """The timeline's side. ``viewer`` is a DID or None for a guest."""
+    """The timeline's side. ``viewer`` is a DID or None for a guest.
+
+    Each raises an ApplianceError whose name is the protocol's: NotFound, AccountTakedown,
+    AccountDeactivated among them.
+    """
 
     async def timeline(self, viewer: str, *, limit: int, before: str, after: str) -> Page: ...
     async def author_feed(
@@ -51,17 +60,28 @@ class SigningIn(Protocol):
     """The sessions' side. Each raises an ApplianceError whose message is for the person."""
 
     async def sign_in(
-        self, identifier: str, password: str, *, factor: str, invite: str
+        self, identifier: str, password: str, *, factor: str, invite: str, client: str, about: str
     ) -> tuple[str, Member]: ...
     async def who(self, cookie: str) -> Member | None: ...
+    async def renew(self, cookie: str) -> str | None: ...
     async def sign_out(self, cookie: str) -> None: ...
 
 
-class Writing(Protocol):
-    """The writers' side, for a signed-in cookie. ``once`` makes a repeated form harmless."""
+class Outcome(NamedTuple):
+    """What became of a write. Not ``confirmed``: the member's server did not say whether it was done."""
 
-    async def post(self, cookie: str, text: str, *, reply: str, langs: list[str], once: str) -> str: ...
-    async def toggle_like(self, cookie: str, uri: str, cid: str) -> None: ...
-    async def toggle_repost(self, cookie: str, uri: str, cid: str) -> None: ...
-    async def toggle_follow(self, cookie: str, did: str) -> None: ...
-    async def delete(self, cookie: str, uri: str) -> None: ...
+    uri: str = ""
+    confirmed: bool = True
+
+
+class Writing(Protocol):
+    """The writers' side, for a signed-in cookie. ``once`` makes a repeated form harmless.
+
+    ``wanted`` False takes back. Each raises an ApplianceError for what was surely not done.
+    """
+
+    async def post(self, cookie: str, text: str, *, reply: str, langs: list[str], once: str) -> Outcome: ...
+    async def like(self, cookie: str, uri: str, cid: str, *, wanted: bool) -> Outcome: ...
+    async def repost(self, cookie: str, uri: str, cid: str, *, wanted: bool) -> Outcome: ...
+    async def follow(self, cookie: str, did: str, *, wanted: bool) -> Outcome: ...
+    async def delete(self, cookie: str, uri: str) -> Outcome: ...

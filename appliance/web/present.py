@@ -18,6 +18,35 @@ View = dict[str, Any]
 
 DAY_US = 86_400_000_000
 IMAGES_MAX = 20
+LABELS_MAX = 10
+QUOTES_DEEP_MAX = 2
+
+# The box that a single picture is fitted into, in CSS pixels: the width of the text beside an avatar.
+PICTURE_WIDTH, PICTURE_HEIGHT = 552, 480
+RATIO_MIN, RATIO_MAX = 0.6, 3.2
+RATIO_UNKNOWN = 1.5
+
+# https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/label/defs.json
+COVERS = {
+    "porn": "Adult content",
+    "sexual": "Sexually suggestive",
+    "nudity": "Nudity",
+    "graphic-media": "Graphic media",
+    "gore": "Graphic media",
+}
+MEMBERS_ONLY = "!no-unauthenticated"
+
+
+class Look(NamedTuple):
+    """With which eyes a view is read: when, under which address of ours, and by whom ('' is a guest)."""
+
+    now_us: int
+    origin: str
+    viewer: str = ""
+
+    def own(self, link: str) -> str:
+        """A checked address; one of ours as a path, so that it works under every name we have."""
+        return link.removeprefix(self.origin) if link.startswith(self.origin + "/") else link
 
 
 class When(NamedTuple):
@@ -29,17 +58,19 @@ class When(NamedTuple):
 
 
 class Person(NamedTuple):
-    """Somebody, ready to print. ``name`` falls back to the handle."""
+    """Somebody, ready to print. ``name`` falls back to the handle; ``handle`` may be handle.invalid."""
 
     did: str
     handle: str
     name: str
     avatar: str
     path: str
+    initial: str
+    members_only: bool = False
 
 
 class Image(NamedTuple):
-    """A picture with its description; width and height are 0 where the record names none."""
+    """A picture with its description, and the size it has on the page before it has come."""
 
     thumb: str
     full: str
@@ -49,7 +80,7 @@ class Image(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A post, in whatever state it is. ``state`` is '', missing, blocked or detached."""
+    """A post, in whatever state it is: '', missing, blocked, detached or members (for signed-in eyes)."""
 
     state: str
     uri: str = ""
@@ -66,8 +97,11 @@ class Card(NamedTuple):
     quoted: Card | None = None
     other: dict[str, str] | None = None
     counts: dict[str, int] = {}  # noqa: RUF012
-    viewer: dict[str, Any] = {}  # noqa: RUF012
+    liked: bool = False
+    reposted: bool = False
+    closed: bool = False
     labels: list[str] = []  # noqa: RUF012
+    cover: str = ""
 
 
 class Entry(NamedTuple):
@@ -107,23 +141,26 @@ def when(text: Any, now_us: int) -> When:
     return When(moment.isoformat(timespec="seconds").replace("+00:00", "Z"), short, full)
 
 
-def person(view: Any) -> Person:
+def person(view: Any, look: Look) -> Person:
     """A profile view of any size."""
     view = view if isinstance(view, dict) else {}
     did = _text(view.get("did"))
     handle = richtext.name(_text(view.get("handle"))) or "handle.invalid"
+    name = richtext.name(_text(view.get("displayName"))) or handle
     return Person(
         did=did,
         handle=handle,
-        name=richtext.name(_text(view.get("displayName"))) or handle,
-        avatar=richtext.safe_link(view.get("avatar")),
+        name=name,
+        avatar=look.own(richtext.safe_link(view.get("avatar"))),
         path="/profile/" + quote(handle if handle != "handle.invalid" else did, safe=":."),
+        initial=next((c.upper() for c in name if c.isalnum()), "•"),
+        members_only=MEMBERS_ONLY in _label_values(view),
     )
 
 
-def entry(item: View, now_us: int) -> Entry:
+def entry(item: View, look: Look) -> Entry:
     """A feedViewPost."""
-    post = card(item.get("post"), now_us)
+    post = card(item.get("post"), look)
     reason = item.get("reason")
     reason = reason if isinstance(reason, dict) else {}
     kind = _text(reason.get("$type"))
@@ -133,15 +170,15 @@ def entry(item: View, now_us: int) -> Entry:
     if isinstance(reply, dict) and isinstance(reply.get("parent"), dict):
         parent = reply["parent"]
         if isinstance(parent.get("author"), dict) and "handle" in parent["author"]:
-            answers = person(parent["author"])
+            answers = person(parent["author"], look)
         else:
             answers_state = "blocked" if parent.get("blocked") else "missing"
         parent_path = post_path(_text(parent.get("uri")))
     return Entry(
         post=post,
         anchor=anchor(_text(reason.get("uri")) if reposted else post.uri),
-        reposted_by=person(reason.get("by")) if reposted else None,
-        reposted_when=when(reason.get("indexedAt"), now_us) if reposted else None,
+        reposted_by=person(reason.get("by"), look) if reposted else None,
+        reposted_when=when(reason.get("indexedAt"), look.now_us) if reposted else None,
         pinned=kind.endswith("#reasonPin"),
         answers=answers,
         answers_state=answers_state,
@@ -149,31 +186,32 @@ def entry(item: View, now_us: int) -> Entry:
     )
 
 
-def card(view: Any, now_us: int, *, depth: int = 0) -> Card:
+def card(view: Any, look: Look, *, depth: int = 0) -> Card:
     """A postView, a quoted viewRecord, or what stands in its place."""
     view = view if isinstance(view, dict) else {}
     uri = _text(view.get("uri"))
-    kind = _text(view.get("$type"))
-    if view.get("notFound") or kind.endswith("#viewNotFound"):
-        return Card("missing", uri)
-    if view.get("blocked") or kind.endswith("#viewBlocked"):
-        return Card("blocked", uri)
-    if view.get("detached") or kind.endswith("#viewDetached"):
-        return Card("detached", uri)
+    state = _state(view)
+    author = person(view.get("author"), look)
+    if not state and author.members_only and not look.viewer:
+        state = "members"
+    if state:
+        return Card(state, uri, anchor=anchor(uri))
     record = view.get("record", view.get("value"))
     record = record if isinstance(record, dict) else {}
     embeds = [view.get("embed")] if depth == 0 else view.get("embeds")
-    media = _media(embeds if isinstance(embeds, list) else [], now_us, depth)
+    media = _media(embeds if isinstance(embeds, list) else [], look, depth)
+    viewer = view["viewer"] if isinstance(view.get("viewer"), dict) else {}
     langs = record.get("langs")
     lang = langs[0] if isinstance(langs, list) and langs and isinstance(langs[0], str) else ""
+    labels = [richtext.name(value) for value in _label_values(view) if not value.startswith("!")]
     return Card(
         "",
         uri=uri,
         cid=_text(view.get("cid")),
         anchor=anchor(uri),
         path=post_path(uri),
-        author=person(view.get("author")),
-        when=when(view.get("indexedAt"), now_us),
+        author=author,
+        when=when(view.get("indexedAt"), look.now_us),
         text=richtext.segments(_text(record.get("text")), record.get("facets")),
         lang=lang if is_language(lang) else "",
         images=media["images"],
@@ -181,17 +219,12 @@ def card(view: Any, now_us: int, *, depth: int = 0) -> Card:
         video=media["video"],
         quoted=media["quoted"],
         other=media["other"],
-        counts={
-            name: view[f"{name}Count"]
-            for name in ("reply", "repost", "like", "quote")
-            if isinstance(view.get(f"{name}Count"), int)
-        },
-        viewer=view["viewer"] if isinstance(view.get("viewer"), dict) else {},
-        labels=[
-            richtext.name(_text(label.get("val")))
-            for label in view.get("labels") or []
-            if isinstance(label, dict)
-        ],
+        counts={name: count(view.get(f"{name}Count")) for name in ("reply", "repost", "like", "quote")},
+        liked=bool(viewer.get("like")),
+        reposted=bool(viewer.get("repost")),
+        closed=bool(viewer.get("replyDisabled")),
+        labels=[label for label in labels if label and label not in COVERS],
+        cover=next((COVERS[label] for label in labels if label in COVERS), ""),
     )
 
 
@@ -209,7 +242,18 @@ def post_path(uri: str) -> str:
     return "/post/" + quote(uri, safe=":/.-_~") if uri else ""
 
 
-def _media(embeds: list[Any], now_us: int, depth: int) -> dict[str, Any]:
+def _state(view: View) -> str:
+    kind = _text(view.get("$type"))
+    if view.get("notFound") or kind.endswith("#viewNotFound"):
+        return "missing"
+    if view.get("blocked") or kind.endswith("#viewBlocked"):
+        return "blocked"
+    if view.get("detached") or kind.endswith("#viewDetached"):
+        return "detached"
+    return "" if isinstance(view.get("author"), dict) else "missing"
+
+
+def _media(embeds: list[Any], look: Look, depth: int) -> dict[str, Any]:
     found: dict[str, Any] = {"images": [], "link": None, "video": None, "quoted": None, "other": None}
     queue = [embed for embed in embeds if isinstance(embed, dict)]
     while queue:
@@ -218,48 +262,90 @@ def _media(embeds: list[Any], now_us: int, depth: int) -> dict[str, Any]:
         if kind == "app.bsky.embed.recordWithMedia#view":
             queue += [part for part in (embed.get("media"), embed.get("record")) if isinstance(part, dict)]
         elif kind in ("app.bsky.embed.images#view", "app.bsky.embed.gallery#view"):
-            pictures = embed.get("images", embed.get("items"))
-            found["images"] = [
-                _image(picture)
-                for picture in (pictures if isinstance(pictures, list) else [])[:IMAGES_MAX]
-                if isinstance(picture, dict)
-            ]
+            found["images"] = _images(embed.get("images", embed.get("items")), look)
         elif kind == "app.bsky.embed.external#view":
-            found["link"] = _link(embed.get("external"))
+            found["link"] = _link(embed.get("external"), look)
         elif kind == "app.bsky.embed.video#view":
+            width, height = _fitted(embed.get("aspectRatio"))
             found["video"] = {
-                "poster": richtext.safe_link(embed.get("thumbnail")),
-                "playlist": richtext.safe_link(embed.get("playlist")),
+                "poster": look.own(richtext.safe_link(embed.get("thumbnail"))),
                 "alt": richtext.plain(_text(embed.get("alt"))),
+                "width": width,
+                "height": height,
             }
         elif kind == "app.bsky.embed.record#view":
             record = embed.get("record")
             if isinstance(record, dict) and isinstance(record.get("record"), dict):
                 record = record["record"]
             if isinstance(record, dict):
-                if "displayName" in record or "name" in record or "policies" in record:
-                    title = _text(record.get("displayName")) or _text(record.get("name")) or "a labeler"
-                    found["other"] = {"title": richtext.name(title)}
-                elif depth < 2:
-                    found["quoted"] = card(record, now_us, depth=depth + 1)
+                found["other"] = _other(record)
+                if found["other"] is None and depth < QUOTES_DEEP_MAX:
+                    found["quoted"] = card(record, look, depth=depth + 1)
     return found
 
 
-def _image(picture: View) -> Image:
-    ratio = picture.get("aspectRatio")
-    width, height = 0, 0
-    if isinstance(ratio, dict) and type(ratio.get("width")) is int and type(ratio.get("height")) is int:
-        width, height = min(max(ratio["width"], 0), 20_000), min(max(ratio["height"], 0), 20_000)
-    return Image(
-        thumb=richtext.safe_link(picture.get("thumb", picture.get("thumbnail"))),
-        full=richtext.safe_link(picture.get("fullsize")),
-        alt=richtext.plain(_text(picture.get("alt"))),
-        width=width,
-        height=height,
+def _other(record: View) -> dict[str, str] | None:
+    """A quoted feed, list, labeler or starter pack: what it is called and who made it."""
+    kind = next((label for suffix, label in OTHERS if _text(record.get("$type")).endswith(suffix)), "")
+    if not kind:
+        return None
+    inner = record.get("record")
+    title = next(
+        (
+            text
+            for holder in (record, inner if isinstance(inner, dict) else {})
+            for key in ("displayName", "name")
+            if (text := richtext.name(_text(holder.get(key))))
+        ),
+        kind,
     )
+    creator = record.get("creator")
+    handle = richtext.name(_text(creator.get("handle"))) if isinstance(creator, dict) else ""
+    return {"kind": kind, "title": title, "by": handle}
 
 
-def _link(external: Any) -> dict[str, str] | None:
+OTHERS = (
+    ("#generatorView", "Feed"),
+    ("#listView", "List"),
+    ("#labelerView", "Labeler"),
+    ("#starterPackViewBasic", "Starter pack"),
+    ("#starterPackView", "Starter pack"),
+)
+
+
+def _images(pictures: Any, look: Look) -> list[Image]:
+    pictures = [p for p in pictures if isinstance(p, dict)] if isinstance(pictures, list) else []
+    pictures = pictures[:IMAGES_MAX]
+    found = []
+    for number, picture in enumerate(pictures, 1):
+        thumb = look.own(richtext.safe_link(picture.get("thumb", picture.get("thumbnail"))))
+        alt = richtext.plain(_text(picture.get("alt"))).strip() or "No description by the author"
+        width, height = _fitted(picture.get("aspectRatio"))
+        found.append(
+            Image(
+                thumb=thumb,
+                full=look.own(richtext.safe_link(picture.get("fullsize"))) or thumb,
+                alt=f"Image {number} of {len(pictures)}: {alt}" if len(pictures) > 1 else alt,
+                width=width,
+                height=height,
+            )
+        )
+    return [image for image in found if image.thumb]
+
+
+def _fitted(ratio: Any) -> tuple[int, int]:
+    """The size on the page of a picture of that shape, known before the picture has come."""
+    shape = RATIO_UNKNOWN
+    if isinstance(ratio, dict):
+        width, height = ratio.get("width"), ratio.get("height")
+        if type(width) is int and type(height) is int and width > 0 and height > 0:
+            # Very high and very wide ones are cut to a strip that can be seen.
+            shape = min(max(width / height, RATIO_MIN), RATIO_MAX) if width < height * 1000 else RATIO_MAX
+    shown = min(PICTURE_WIDTH, round(PICTURE_HEIGHT * shape))
+    return shown, round(shown / shape)
+
+
+def _link(external: Any, look: Look) -> dict[str, str] | None:
     if not isinstance(external, dict):
         return None
     href = richtext.safe_link(external.get("uri"))
@@ -270,8 +356,33 @@ def _link(external: Any) -> dict[str, str] | None:
         "host": richtext.host_of(href),
         "title": richtext.name(_text(external.get("title"))) or richtext.host_of(href),
         "about": richtext.name(_text(external.get("description"))),
-        "thumb": richtext.safe_link(external.get("thumb")),
+        "thumb": look.own(richtext.safe_link(external.get("thumb"))),
     }
+
+
+def _label_values(view: View) -> list[str]:
+    labels = view.get("labels")
+    return [
+        _text(label.get("val"))
+        for label in (labels if isinstance(labels, list) else [])[:LABELS_MAX]
+        if isinstance(label, dict) and not label.get("neg")
+    ]
+
+
+def short(number: int) -> str:
+    """A number as it stands beside an icon; nothing for none."""
+    if number < 10_000:
+        return str(number) if number else ""
+    for unit, name in ((1_000_000_000, "G"), (1_000_000, "M"), (1000, "k")):
+        if number >= unit:
+            shown = f"{number / unit:.1f}" if number < 10 * unit else str(number // unit)
+            return shown.removesuffix(".0") + name
+    return str(number)
+
+
+def count(value: Any) -> int:
+    """A number of likes or the like; 0 for anything else."""
+    return value if type(value) is int and 0 <= value < 1 << 53 else 0
 
 
 def _text(value: Any) -> str:

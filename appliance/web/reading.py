@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from appliance.errors import BadInput
+from appliance.errors import BadInput, NotFound
 from appliance.store import actors, progress
 from appliance.store.database import Database, Reader
+from appliance.timeline import cursors
 from appliance.timeline.asker import PUBLIC, Asker
 from appliance.timeline.views import Views
-from appliance.web.doors import Json, Page, Progress
+from appliance.web.doors import THREAD_DEPTH, Json, Page, Progress
 
-THREAD_DEPTH = 10
 THREAD_HEIGHT = 80
 LOADING = ("QUEUED", "SCANNING")
 
@@ -31,7 +31,13 @@ class Pages:
         else:
             answer = await self._views.timeline(Asker(did=viewer), cursor=before or None, limit=limit)
         body = answer.parsed()
-        return Page(body["feed"], body.get("cursor", ""), answer.newer if before or after else "")
+        newest = not before and not after
+        return Page(
+            body["feed"],
+            body.get("cursor", ""),
+            "" if newest else answer.newer,
+            _just_above(answer.newer) if newest and answer.newer else "",
+        )
 
     async def author_feed(
         self, viewer: str | None, actor: str, *, limit: int, before: str, kinds: str
@@ -44,8 +50,13 @@ class Pages:
         return Page(body["feed"], body.get("cursor", ""), "")
 
     async def profile(self, viewer: str | None, actor: str) -> Json:
-        """An account in detail."""
-        found: Json = (await self._views.profile(_asker(viewer), actor)).parsed()
+        """An account in detail. Raises NotFound for one that has not shown up here."""
+        try:
+            found: Json = (await self._views.profile(_asker(viewer), actor)).parsed()
+        except BadInput as error:
+            if error.name == BadInput.name:
+                raise NotFound("This account does not exist, or it is not known here.") from error
+            raise
         return found
 
     async def thread(self, viewer: str | None, uri: str) -> Json:
@@ -87,6 +98,12 @@ class Pages:
             inactive=states.get("INACTIVE", 0) + states.get("GONE", 0),
             stream_lag_s=self._lag_s(),
         )
+
+
+def _just_above(cursor: str) -> str:
+    """The cursor before the row of this one, so that the page below begins with that row."""
+    place = cursors.parse(cursor)
+    return cursors.text_of(place._replace(id=place.id + 1), ambiguous=True)
 
 
 def _asker(viewer: str | None) -> Asker:

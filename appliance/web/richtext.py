@@ -7,19 +7,37 @@ a character, overlaps an earlier one or leads somewhere unsafe is dropped; the t
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
+
+import idna
 
 from appliance.protocol.syntax import is_did
 
 LINK_LENGTH_MAX = 2048
-_PRINTABLE = re.compile(r"[!-~]+")
+TEXT_LENGTH_MAX = 10_000
+NAME_LENGTH_MAX = 640
+_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _LOOKS_LIKE_ADDRESS = re.compile(
     r"(?:[a-z][a-z0-9+.-]*://)?[\w.+@-]*[\w-]+\.[a-z]{2,}(?:[/:?#@].*)?", re.IGNORECASE
 )
-_CONTROLS = {c: None for c in (*range(0x20), *range(0x7F, 0xA0)) if c not in (0x09, 0x0A)}
-_BIDI = dict.fromkeys((*range(8234, 8239), *range(8294, 8298), 8206, 8207, 1564))
-_COMBINING_RUN = re.compile(r"([̀-ͯ᪰-᫿᷀-᷿⃐-⃿︠-︯]{4})[̀-ͯ᪰-᫿᷀-᷿⃐-⃿︠-︯]+")
+_CONTROLS: dict[int, None] = dict.fromkeys(
+    c
+    for c in (*range(0x20), *range(0x7F, 0xA0), *range(0xE0000, 0xE0020), 0x202D, 0x202E)
+    if c not in (9, 10)
+)
+_BIDI: dict[int, None] = dict.fromkeys(
+    (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x61C)
+)
+_COMBINING_RUN = re.compile(
+    "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{3})"
+    "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+)
+_EMPTY_LINES = re.compile(r"[ \t]*\n(?:[ \t]*\n){2,}")
+# Letters by their class, but with nothing to see: Hangul fillers and the empty Braille cell.
+_INVISIBLE_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 
 
 class Segment(NamedTuple):
@@ -36,7 +54,7 @@ class Segment(NamedTuple):
 
 def segments(text: str, facets: Any) -> list[Segment]:
     """The text cut at its facets. Never raises, whatever the record holds."""
-    data = text.encode("utf-8", "surrogatepass")
+    data = text[:TEXT_LENGTH_MAX].encode("utf-8", "surrogatepass")
     found: list[tuple[int, int, Segment]] = []
     for facet in facets if isinstance(facets, list) else []:
         placed = _placed(data, facet)
@@ -58,29 +76,44 @@ def segments(text: str, facets: Any) -> list[Segment]:
 
 
 def plain(text: str) -> str:
-    """Text without controls, with stacked marks cut to four."""
-    return _COMBINING_RUN.sub(r"\1", text.translate(_CONTROLS))
+    """Text without controls and overrides, with stacked marks cut to three and one empty line at a time."""
+    return _EMPTY_LINES.sub("\n\n", _COMBINING_RUN.sub(r"\1", text[:TEXT_LENGTH_MAX].translate(_CONTROLS)))
 
 
 def name(text: str) -> str:
-    """A name on one line, without direction marks that would reorder what stands beside it."""
-    return " ".join(plain(text).translate(_BIDI).split())
+    """A name on one line, without direction marks that would reorder what stands beside it.
+
+    '' for a name of which nothing would be seen.
+    """
+    shown = " ".join(plain(text[:NAME_LENGTH_MAX]).translate(_BIDI).split())
+    return shown if any(_is_visible(c) for c in shown) else ""
 
 
 def safe_link(uri: Any) -> str:
-    """The address if a browser may be sent there, else ''."""
+    """The address if a browser may be sent there, else ''. Its host is spelled in ASCII."""
     if not isinstance(uri, str) or len(uri) > LINK_LENGTH_MAX:
         return ""
-    link: str = quote(uri, safe="!#$%&'()*+,/:;=?@[]~-._")
-    if not _PRINTABLE.fullmatch(link) or "\\" in link:
+    uri = uri.strip(" ")
+    if "\\" in uri or any(unicodedata.category(c) in _UNSEEN for c in uri):
         return ""
     try:
-        parts = urlsplit(link)
-        host = parts.hostname
-    except ValueError:
+        parts = urlsplit(uri)
+        host = parts.hostname or ""
+        port = parts.port
+        if not host.isascii():
+            host = idna.encode(host, uts46=True).decode("ascii")
+    except (ValueError, UnicodeError):
         return ""
-    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
+    if parts.scheme not in ("http", "https") or "@" in parts.netloc:
         return ""
+    place = f"[{host}]" if ":" in host else host
+    if not _HOST.fullmatch(place):
+        return ""
+    rest = uri.partition("//")[2].removeprefix(parts.netloc)
+    port_text = "" if port is None else f":{port}"
+    link: str = f"{parts.scheme}://{place}{port_text}" + quote(
+        rest, safe="!#$%&'()*+,/:;=?@[]~-._", errors="replace"
+    )
     return link
 
 
@@ -99,8 +132,11 @@ def _placed(data: bytes, facet: Any) -> tuple[int, int, Segment] | None:
     if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(data):
         return None
     try:
-        text = plain(data[start:end].decode("utf-8"))
+        # What a link shows is what it may be judged by: nothing in it may turn round or hide.
+        text = plain(data[start:end].decode("utf-8")).translate(_BIDI)
     except UnicodeDecodeError:
+        return None
+    if not any(_is_visible(c) for c in text):
         return None
     for feature in features:
         if isinstance(feature, dict):
@@ -132,11 +168,28 @@ def _feature(feature: dict[str, Any], text: str) -> Segment | None:
 
 def _honest(text: str, host: str) -> bool:
     """Whether the visible text names no other host than the one the link leads to."""
-    shown = text.strip().rstrip("….").lower()
-    if not _LOOKS_LIKE_ADDRESS.fullmatch(shown):
-        return True
-    if "@" in shown:
+    shown = unicodedata.normalize("NFKC", text.replace("…", "\0"))
+    shown = "".join(c for c in shown if c == "\0" or unicodedata.category(c) not in _UNSEEN).strip().lower()
+    cut = shown.endswith("\0")
+    shown = shown.rstrip(".\0")
+    whole = _LOOKS_LIKE_ADDRESS.fullmatch(shown)
+    named = [shown] if whole else [part.strip("()[]<>\"'") for part in shown.split() if "://" in part]
+    return all(_names(part, host, cut=cut) for part in named)
+
+
+def _names(address: str, host: str, *, cut: bool) -> bool:
+    if "@" in address:
         return False
-    shown = shown.split("://", 1)[-1]
-    named = re.split(r"[/:?#]", shown, maxsplit=1)[0].removeprefix("www.")
-    return named == host or (host.startswith(named) and text.strip().endswith("…"))
+    named = re.split(r"[/:?#]", address.split("://", 1)[-1], maxsplit=1)[0].removeprefix("www.")
+    if not named.isascii():
+        try:
+            named = idna.encode(named, uts46=True).decode("ascii")
+        except UnicodeError:
+            return False
+    return named == host or (cut and host.startswith(named))
+
+
+def _is_visible(character: str) -> bool:
+    if character in _INVISIBLE_LETTERS:
+        return False
+    return unicodedata.category(character)[0] in "LNPS"

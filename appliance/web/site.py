@@ -10,15 +10,18 @@ from werkzeug.exceptions import HTTPException
 
 from appliance import errors, telemetry
 from appliance.media.images import Images
-from appliance.web.actions import actions
+from appliance.web.actions import actions, signing
 from appliance.web.doors import Reading, SigningIn, Writing
-from appliance.web.pages import Frame, http_message, pages, status_of
+from appliance.web.failures import Failure, of_error, of_http, title_of
+from appliance.web.frame import Frame
+from appliance.web.packing import pack
+from appliance.web.pages import pages
+from appliance.web.pictures import pictures
 
 log = telemetry.Log("web")
 
 FORM_MAX_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 20
-IMAGE_AGE_S = 31_536_000
 
 
 class _Request(Request):
@@ -41,48 +44,40 @@ def site(
     app = Quart("appliance", static_folder=None)
     app.request_class = _Request
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
-    app.register_blueprint(pages(frame, reading))
-    app.register_blueprint(actions(frame, sessions, writing))
-    app.register_blueprint(_pictures(images))
-    for blueprint in more:
+    app.url_map.merge_slashes = False  # at:// addresses stand in paths
+    for blueprint in (
+        pages(frame, reading),
+        signing(frame, sessions),
+        actions(frame, writing),
+        pictures(images),
+        *more,
+    ):
         app.register_blueprint(blueprint)
 
     @app.after_request
-    async def protect(response: Response) -> Response:
-        return frame.guard.protect(response)
+    async def finish(response: Response) -> Response:
+        return await pack(request, await frame.finish(response))
+
+    async def answer(failure: Failure) -> Response:
+        return await frame.error(failure.status, failure.title, failure.message, name=failure.name)
 
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Any:
         if error.response is not None or (error.code or 500) < 400:
             return error.get_response()
-        return await frame.error(error.code or 500, http_message(error))
+        return await answer(of_http(error))
 
     @app.errorhandler(errors.ApplianceError)
     async def foreseen(error: errors.ApplianceError) -> Response:
-        status = status_of(error)
-        if status >= 500:
+        failure = of_error(error)
+        if failure.status >= 500:
             log.warning("page_failed", path=request.path, error=error.name)
-        return await frame.error(status, error.message or "That did not work.")
+        return await answer(failure)
 
     @app.errorhandler(Exception)
     async def unforeseen(error: Exception) -> Response:
         log.error("page_broke", path=request.path, trace=error)
-        return await frame.error(500, "It was written down. Going back and trying again may help.")
+        message = "It was written down. Going back and trying again may help."
+        return await answer(Failure(500, title_of(500), message, "InternalServerError"))
 
     return app
-
-
-def _pictures(images: Images) -> Blueprint:
-    blueprint = Blueprint("pictures", __name__)
-
-    @blueprint.get("/img/<preset>/plain/<did>/<name>")
-    async def picture(preset: str, did: str, name: str) -> Response:
-        found = await images.get(preset, did, name.partition("@")[0])
-        response = Response(found.data, content_type=found.mime)
-        response.headers["Cache-Control"] = f"public, max-age={IMAGE_AGE_S}, immutable"
-        # Somebody else's bytes under our name: nothing in them may run.
-        response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-        return response
-
-    return blueprint

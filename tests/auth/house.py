@@ -54,8 +54,8 @@ class Book:
 class House:
     """The appliance's side of signing in."""
 
-    def __init__(self, path: Path) -> None:
-        self.clock = ManualClock()
+    def __init__(self, path: Path, clock: ManualClock | None = None) -> None:
+        self.clock = clock or ManualClock()
         self.book = Book()
         self.settings = Settings(
             data_dir=str(path), appview_did="did:web:localhost%3A2580", allow_loopback=True

@@ -120,7 +120,9 @@ class SmallPds:
                 return 200, {"did": did, "handle": self.handles[did]}
             case "com.atproto.repo.uploadBlob":
                 self.blobs.append(asked.body)
-                return 200, {"blob": {"$type": "blob", "size": len(asked.body)}}
+                ref = {"$link": cid.to_text(cid.blob_cid_of(asked.body))}
+                kind = asked.headers["content-type"]
+                return 200, {"blob": {"$type": "blob", "ref": ref, "mimeType": kind, "size": len(asked.body)}}
             case nsid if nsid.startswith("com.atproto.repo.") or nsid == LATEST_COMMIT:
                 return self.repo(did, asked)
         return 200, {"asked": asked.nsid, "did": did, "query": asked.query}

@@ -512,3 +512,14 @@ async def test_an_unfollow_in_mid_scan_costs_nothing_when_taken_back(
         await here.track(bob)
         await assert_complete(here, bob)
         assert len(bob.host.asked("listRecords")) == 5
+
+
+async def test_a_page_of_huge_records_is_read_in_smaller_portions(network: Network, tmp_path: Path) -> None:
+    bob = network.add_account("bob")
+    fill(bob, 5)
+    for number in range(15):
+        bob.post(f"{number}" + "x" * 400_000)
+    async with rig(network, tmp_path) as here:
+        await here.track(bob)
+        await assert_complete(here, bob)
+        assert "10" in {params["limit"] for params in bob.host.asked("listRecords")}

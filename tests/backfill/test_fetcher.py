@@ -314,3 +314,22 @@ async def test_closed_requests_are_forgotten_in_the_end(network: Network, both: 
         return fetches.forget_closed(tx, now_us, 10) + fetches.forget_closed(tx, now_us + 1, 10)
 
     assert await both.here.database.write(fill_and_forget) == 1
+
+
+async def test_a_pinned_post_outside_the_window_is_fetched(network: Network, tmp_path: Path) -> None:
+    network.now_us = START_US - 300 * DAY_US
+    bob = network.add_account("bob")
+    pinned = bob.post("pinned long ago")
+    for number in range(130):
+        bob.post(f"old {number}")
+    network.now_us = START_US - DAY_US
+    for number in range(120):
+        bob.post(f"new {number}")
+    bob.profile(pinnedPost={"uri": pinned, "cid": bob.cid(pinned)})
+    async with rig(network, tmp_path, backfill_days=30) as here:
+        both = FetchRig(here)
+        try:
+            await here.track(bob)
+            await both.until_state(pinned, records.LIVING)
+        finally:
+            await both.close()

@@ -76,9 +76,10 @@ def routes() -> list[Route]:
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 for decorator in node.decorator_list:
-                    if route := _decorated(decorator, docstring(node), module):
+                    about = docstring(node) or node.name.replace("_", " ")
+                    if route := _decorated(decorator, about, module):
                         found.add(route)
-            elif isinstance(node, ast.Call) and (route := _method(node, module)):
+            elif isinstance(node, ast.Constant) and (route := _method(node, module)):
                 found.add(route)
     return sorted(found)
 
@@ -97,15 +98,16 @@ def _decorated(decorator: ast.expr, about: str, module: str) -> Route | None:
         if isinstance(verb, ast.Constant)
     ]
     verb = ", ".join(verbs) or decorator.func.attr.upper().replace("ROUTE", "GET")
-    if path.startswith("/xrpc/") and not about:
+    if path.startswith("/xrpc/"):
         about = _schema(path.removeprefix("/xrpc/"))[1]
     return Route(path, verb, about, module)
 
 
-def _method(call: ast.Call, module: str) -> Route | None:
-    if not module.startswith(("appliance/xrpc/", "appliance/auth/")):
+def _method(constant: ast.Constant, module: str) -> Route | None:
+    """These modules name a method of the schemas only to answer it, or to have the PDS answer it."""
+    if not module.startswith("appliance/xrpc/") and module != "appliance/writes/operations.py":
         return None
-    nsid = _text(call)
+    nsid = str(constant.value)
     verb, about = _schema(nsid)
     return Route(f"/xrpc/{nsid}", verb, about, module) if verb else None
 

@@ -13,6 +13,8 @@ from tests.tidy import generated
 from tests.tidy.sources import LEFT_BY_TOOLS, ROOT, block_after, files, layers, modules, page, part, tree
 from tests.tidy.test_shape import PLANNED
 
+# Owners of tables whose packages are not written yet.
+PLANNED_OWNERS = {"labels"}
 SLUG = r"[a-z]+(?:-[a-z]+)+"
 
 
@@ -43,9 +45,10 @@ def test_every_command_is_in_the_operator_s_page() -> None:
 
 def _commands(group: click.Group, prefix: str = "") -> Iterator[str]:
     for name, command in group.commands.items():
-        yield f"{prefix}{name}"
         if isinstance(command, click.Group):
             yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}"
 
 
 def test_every_command_says_what_it_does() -> None:
@@ -75,7 +78,7 @@ def test_each_invariant_has_a_test_and_each_marked_test_an_invariant() -> None:
     assert set(held) == set(marked), "docs/invariants.md and @pytest.mark.invariant differ"
     assert set(held) & set(later) == set()
     for slug, text in held.items():
-        assert {name for name in re.findall(r"test_\w+\.py", text)} <= set(marked[slug]), slug
+        assert set(re.findall(r"test_\w+\.py", text)) == set(marked[slug]), slug
 
 
 def test_what_code_claims_to_keep_is_an_invariant() -> None:
@@ -85,7 +88,8 @@ def test_what_code_claims_to_keep_is_an_invariant() -> None:
     for path in modules():
         text = ast.get_docstring(tree(path)) or ""
         for sentence in re.findall(r"Keeps: (.*?)(?:\.\s|\.?$)", text, re.DOTALL):
-            claims += [(str(path.relative_to(ROOT)), slug) for slug in re.findall(SLUG, sentence)]
+            items = re.split(r",\s+|\s+\(", sentence)
+            claims += [(str(path.relative_to(ROOT)), item) for item in items if re.fullmatch(SLUG, item)]
     for _, comment in _tables():
         about = comment.split("·")
         claims += [
@@ -116,7 +120,7 @@ def test_each_table_names_its_owner_and_how_precious_it_is() -> None:
         assert match, f"{name}: {comment!r}"
         named = set(re.findall(r"[a-z]+", re.sub(r"\(.*?\)", "", match[1]))) - {"and"}
         assert named, name
-        assert named <= owners, f"{name}: {named - owners}"
+        assert named <= owners | PLANNED_OWNERS, f"{name}: {named - owners}"
 
 
 def _tables() -> Iterator[tuple[str, str]]:

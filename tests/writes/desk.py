@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from appliance.clock import ManualClock
 from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.members import admission
@@ -30,8 +31,8 @@ POST = "app.bsky.feed.post"
 class Desk(House):
     """Alice at her browser; Bob has a post that she can answer and like."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, clock: ManualClock | None = None) -> None:
+        super().__init__(path, clock)
         self.steps = 0
 
     async def open(self, stack: AsyncExitStack) -> None:
@@ -71,6 +72,20 @@ class Desk(House):
 
     async def apply(self, event: CommitEvent) -> None:
         await self.database.write(lambda tx: self.applier.apply(tx, event, now_us=self.clock.now_us()))
+
+    async def follow_bob(self) -> None:
+        """Alice follows Bob, and his repository counts as read."""
+        follow = {"subject": BOB, "createdAt": "2026-01-01T00:00:00Z"}
+        await self.record(ALICE, "app.bsky.graph.follow", follow)
+
+    async def known(self, did: str, handle: str) -> None:
+        """Somebody of whom identity and stream have told."""
+
+        def save(tx: Transaction) -> None:
+            actor = actors.ensure(tx, did, self.clock.now_us())
+            tx.run("UPDATE actor SET handle = ? WHERE id = ?", (handle, actor))
+
+        await self.database.write(save)
 
     async def find(self, uri: str) -> Found | None:
         found = await self.database.read(lambda r: records.find(r, uri))

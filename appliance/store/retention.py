@@ -1,0 +1,65 @@
+"""What is kept only as context for others, and which of it has served its time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import orjson
+
+from appliance.store.database import Reader
+from appliance.store.pruning import POINTED_AT
+
+
+class Old(NamedTuple):
+    """A record that may go."""
+
+    id: int
+    collection: int
+    state: int
+
+
+# Of an account that nobody tracks, not seen since ?1, pointed at by nothing, not about to be fetched; and
+# not the profile (collection 5) of somebody who has other records here.
+_IDLE = f"""
+(r.state = 0 OR r.indexed_us < ?1)
+AND NOT EXISTS (SELECT 1 FROM repo WHERE repo.actor = r.actor)
+AND NOT EXISTS (SELECT 1 FROM fetch f WHERE f.kind = 'record' AND f.target = r.id AND f.outcome = '')
+AND NOT (r.collection = 5
+  AND EXISTS (SELECT 1 FROM record o WHERE o.actor = r.actor AND o.collection <> 5 AND o.state = 1))
+AND NOT {POINTED_AT}
+"""
+
+
+def walk(reader: Reader, before_us: int, after: int, ids: int) -> tuple[list[int], int | None]:
+    """Among the next so many record numbers those of strangers that nothing shows any more, and that came
+    before ``before_us``. With them the number to go on from, None at the end."""
+    end = reader.value(
+        "SELECT max(id) FROM (SELECT id FROM record WHERE id > ? ORDER BY id LIMIT ?)", (after, ids)
+    )
+    if end is None:
+        return [], None
+    rows = reader.all(
+        f"SELECT r.id FROM record r WHERE r.id > ?2 AND r.id <= ?3 AND {_IDLE}", (before_us, after, end)
+    )
+    return [row[0] for row in rows], end
+
+
+def idle(reader: Reader, before_us: int, ids: Sequence[int]) -> list[Old]:
+    """Those of these records for which that still holds."""
+    rows = reader.all(
+        "SELECT r.id, r.collection, r.state FROM record r"
+        f" WHERE r.id IN (SELECT value FROM json_each(?2)) AND {_IDLE}",
+        (before_us, orjson.dumps(ids).decode()),
+    )
+    return [Old(*row) for row in rows]
+
+
+def of_gone(reader: Reader, before_us: int, rows_max: int) -> list[Old]:
+    """Records of accounts whose deletion was confirmed before then, and once more since."""
+    rows = reader.all(
+        "SELECT r.id, r.collection, r.state FROM repo JOIN record r ON r.actor = repo.actor"
+        " WHERE repo.state = 'GONE' AND repo.since_us < ? AND repo.attempts > 0 AND r.state <> 0 LIMIT ?",
+        (before_us, rows_max),
+    )
+    return [Old(*row) for row in rows]

@@ -1,0 +1,54 @@
+"""The addresses of pictures, as clients know them: /img/<preset>/plain/<did>/<cid>, with or without @jpeg."""
+
+from __future__ import annotations
+
+from quart import Blueprint, Response, request
+
+from appliance.errors import ApplianceError, BadInput, NotFound
+from appliance.media.images import Images
+
+IMAGE_AGE_S = 31_536_000
+FAILURE_AGE_S = 300
+SUFFIXES = ("", "jpeg", "png", "webp")
+
+
+def pictures(images: Images) -> Blueprint:
+    """The picture route. Its failures are one line: nobody reads a page in place of a picture."""
+    blueprint = Blueprint("pictures", __name__)
+
+    @blueprint.get("/img/<preset>/plain/<did>/<name>")
+    async def picture(preset: str, did: str, name: str) -> Response:
+        cid, at, suffix = name.partition("@")
+        if suffix not in SUFFIXES or (at and not suffix):
+            return _failed(404, "no such picture")
+        tag = f'"{cid}"'
+        try:
+            found = await images.get(preset, did, cid)
+        except (BadInput, NotFound) as error:
+            return _failed(404, error.message)
+        except ApplianceError as error:
+            return _failed(502, error.message)
+        # The name is the hash of what it names: it can't have changed.
+        unchanged = request.headers.get("If-None-Match") == tag
+        response = Response(
+            b"" if unchanged else found.data, status=304 if unchanged else 200, content_type=found.mime
+        )
+        response.headers["ETag"] = tag
+        response.headers["Cache-Control"] = f"public, max-age={IMAGE_AGE_S}, immutable"
+        return _harmless(response)
+
+    return blueprint
+
+
+def _failed(status: int, message: str) -> Response:
+    response = Response(message, status=status, content_type="text/plain; charset=utf-8")
+    response.headers["Cache-Control"] = f"public, max-age={FAILURE_AGE_S}" if status == 404 else "no-store"
+    return _harmless(response)
+
+
+def _harmless(response: Response) -> Response:
+    """Somebody else's bytes under our name: nothing in them may run; others may show them."""
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    return response
