@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator
 
 import websockets.exceptions
@@ -77,8 +76,6 @@ async def chunks(
         raise Unavailable(why) from error
     finally:
         watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch
         # Closing politely waits for the other side, which may be the reason why we leave.
         connection.transport.abort()
 
