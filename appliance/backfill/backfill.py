@@ -34,6 +34,9 @@ PLACES_FOR_NEW: Final = 8
 # Their host is not known before the directory has been asked.
 UNPLACED_MAX: Final = 8
 AFTER_FAILURE_S: Final = 60.0
+# Choosing among ten thousand takes 50 ms of a reader: it must not be done after each of them.
+REST_PER_LOOK: Final = 4.0
+REST_MAX_S: Final = 1.0
 
 
 class Backfill:
@@ -74,6 +77,7 @@ class Backfill:
         self._resting: dict[int, float] = {}
         self._wake = asyncio.Event()
         self._counted_s = float("-inf")
+        self._rest_s = 0.0
 
     def wake(self) -> None:
         """There may be something to do: look now, not at the next poll."""
@@ -83,6 +87,7 @@ class Backfill:
         """Start what is due, as far as places go; for ever."""
         async with asyncio.TaskGroup() as group:
             while True:
+                await asyncio.sleep(self._rest_s)
                 self._wake.clear()
                 await self._start_due(group)
                 await self._count()
@@ -107,7 +112,12 @@ class Backfill:
                 return []
             return backlog.due(reader, now_us, hosts, busy, per_host, 2 * places)
 
-        for due in await self._tools.database.read(find):
+        # Real time, whatever the clock says: it is that of a reader.
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        found = await self._tools.database.read(find)
+        self._rest_s = min((loop.time() - began_s) * REST_PER_LOOK, REST_MAX_S)
+        for due in found:
             if len(self._running) >= self._tools.settings.outbound_total:
                 break
             if self._has_place(due):

@@ -126,7 +126,7 @@ class _Run:
         self._position = None if batch is None else batch.time_us if batch.seq is None else batch.seq
         self._now_us = now_us
         self._too_new = tid_of(max(now_us + REV_AHEAD_MAX_US, 0), _LAST_CLOCK)
-        self._revs: dict[int, tuple[str, int]] = {}
+        self._revs: dict[int, tuple[str, int, bool]] = {}
 
     def take(self, event: Event) -> None:
         if event.did is not None and event.did.startswith("did:web:"):
@@ -151,9 +151,10 @@ class _Run:
 
     def end(self) -> None:
         """Note the newest rev of each account that had one."""
-        for actor, (rev, seen_us) in self._revs.items():
+        for actor, (rev, seen_us, tracked) in self._revs.items():
             actors.applied_rev(self._tx, actor, rev, seen_us)
-            repos.seen_rev(self._tx, actor, rev)
+            if tracked:
+                repos.seen_rev(self._tx, actor, rev)
 
     def bury(self, event: Event, error: str) -> None:
         """Keep what can't be applied, and doubt its account."""
@@ -275,7 +276,7 @@ class _Run:
     def _note_rev(self, actor: int, event: CommitEvent) -> None:
         known = self._revs.get(actor)
         if known is None or known[0] < event.rev:
-            self._revs[actor] = (event.rev, event.time_us)
+            self._revs[actor] = (event.rev, event.time_us, self._is_tracked(event.did))
 
 
 def _in_one_spelling(event: Event) -> Event:

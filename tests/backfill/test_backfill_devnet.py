@@ -141,8 +141,11 @@ async def network() -> AsyncIterator[Network]:
         yield made
 
 
-@pytest.mark.parametrize("upstream", ["v2", "v1", "relay"])
-@pytest.mark.parametrize("acts", [0, 300], ids=["still", "living"])
+@pytest.mark.parametrize(
+    ("upstream", "acts"),
+    [("v2", 0), ("v2", 300), ("v1", 300), ("relay", 300)],
+    ids=["v2 standing still", "v2", "v1", "relay"],
+)
 async def test_members_are_shown_exactly_what_the_network_holds(
     network: Network, tmp_path: Path, upstream: str, acts: int
 ) -> None:

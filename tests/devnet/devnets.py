@@ -20,9 +20,8 @@ QUIET = tuple(Dialect(name, descending=name != "ascending", rate=None) for name 
 
 def small(data: Path | None = None, **fields: Any) -> Network:
     """Nobody in it but whom the test makes; nothing happens by itself."""
-    return Network(
-        Options(**({"accounts": 0, "rate": 0, "pds": 2, "dialects": QUIET, "data": data} | fields))
-    )
+    chosen: dict[str, Any] = {"accounts": 0, "rate": 0, "pds": 2, "dialects": QUIET, "data": data}
+    return Network(Options(**chosen | fields))
 
 
 def repos_url(origin: str, cursor: int | None = None) -> str:
@@ -66,7 +65,9 @@ class Caller:
         self.token = token
 
     async def sign_in(self, handle: str, password: str) -> dict[str, Any]:
-        session = await self.post("com.atproto.server.createSession", identifier=handle, password=password)
+        session: dict[str, Any] = await self.post(
+            "com.atproto.server.createSession", identifier=handle, password=password
+        )
         self.token = session["accessJwt"]
         return session
 

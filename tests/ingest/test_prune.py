@@ -25,16 +25,32 @@ def test_a_pruned_account_leaves_no_row_behind() -> None:
     world.like("alice", "4", one)
     world.delete(world.post("alice", "5"))
     actor = unwanted(world, "alice")
+    world.track("bob")
+    world.apply(world.event("bob", "app.bsky.actor.profile", "self", {}))
 
     rounds = 0
     while not prune.prune_batch(world.tx, actor, 2, NOW_US):
         rounds += 1
         assert rounds < 10
 
-    for table in ("record", "item", "post", "link", "post_count", "repo", "floor", "scan"):
+    for table in ("item", "post", "link", "post_count", "floor", "scan"):
         assert world.count(table) == 0, table
+    assert (
+        world.all("SELECT actor FROM record")
+        == world.all("SELECT actor FROM repo")
+        == [(world.actor("bob"),)]
+    )
     assert world.actor_counts("alice") == (0, 0, 0)
     assert world.apply(world.event("alice", POST, "6", OK)).strangers == 1
+
+
+def test_a_number_is_never_given_to_another_record() -> None:
+    world = World()
+    world.track("alice", "bob")
+    newest = world.id(world.post("alice", "1"))
+    prune.prune_batch(world.tx, unwanted(world, "alice"), 10, NOW_US)
+
+    assert world.id(world.post("bob", "1")) > newest
 
 
 def test_what_others_point_at_becomes_a_mention() -> None:
