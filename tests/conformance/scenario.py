@@ -66,7 +66,22 @@ class Scenario:
         self.accounts: dict[str, str] = {
             name: account["did"] for name, account in self.about["accounts"].items()
         }
+        self.edited = self._posts_written_again()
         self.people = {person.did: person for person in self._people()}
+
+    def _posts_written_again(self) -> frozenset[str]:
+        """Addresses of posts that were edited, or deleted and made anew under the same key."""
+        seen: set[str] = set()
+        again: set[str] = set()
+        for line in self._lines("events.jsonl"):
+            commit = line.get("commit", {})
+            if commit.get("collection") != "app.bsky.feed.post" or commit["operation"] == "delete":
+                continue
+            uri = f"at://{line['did']}/{commit['collection']}/{commit['rkey']}"
+            if uri in seen:
+                again.add(uri)
+            seen.add(uri)
+        return frozenset(again)
 
     def _people(self) -> Iterator[Person]:
         log: dict[str, list[tuple[int, Json]]] = {}
