@@ -94,8 +94,9 @@ CREATE TABLE record (
   UNIQUE (actor, collection, rkey)
 ) STRICT;
 CREATE INDEX record_dead ON record (indexed_us) WHERE state = 2;
--- What a profile card is made of: one short range for each actor.
-CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey = 'self' AND state = 1;
+-- What a profile card is made of: one short range for each actor. Written as rkey = 'self' the
+-- condition would make SQLite plan every statement with rkey = ? anew at each execution.
+CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey || '' = 'self' AND state = 1;
 
 -- owner: ingest · index · what timelines and author feeds list: each living post, and each living
 -- repost unless its subject is known to be deleted.

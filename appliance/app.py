@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,6 +24,7 @@ from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import open_secrets
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
+from appliance.backfill.pruner import Pruner
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Refused, Unavailable
@@ -40,7 +41,7 @@ from appliance.ops.probes import probes
 from appliance.outbound.client import Outbound
 from appliance.outbound.limits import BLOB
 from appliance.protocol import lexicons
-from appliance.store import repos
+from appliance.store import actors, repos
 from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
@@ -152,6 +153,7 @@ async def build(
 
     def moved(tx: Transaction, actor: int) -> None:
         repos.suspect(tx, actor, "server or key changed", clock.now_us())
+        tx.announce(partial(auth.viewers.forget, actors.did_of(tx, actor)))
 
     def join(tx: Transaction, did: str, handle: str | None, invite: str, now_us: int) -> None:
         admission.join(tx, settings, did, handle, invite, now_us)
@@ -159,10 +161,11 @@ async def build(
     identities = Identities(database, outbound, settings, clock, moved=moved)
     auth = auth_parts.build(database, identities, outbound, secrets, join, settings, clock)
     stack.push_async_callback(auth.close)
+    supervisor.start("sessions", auth.run)
     rules = Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
     applier = Applier(rules)
     pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
-    backfill = Backfill(database, outbound, identities, settings, clock, rules)
+    backfill = Backfill(database, outbound, identities, settings, clock, rules, connected=pipeline.connected)
     views = Views(database, settings, clock)
 
     fetcher = Fetcher(database, outbound, identities, settings, clock, rules)
@@ -172,6 +175,7 @@ async def build(
     supervisor.start("identities", identities.run)
     supervisor.start("backfill", backfill.run)
     supervisor.start("fetcher", fetcher.run)
+    supervisor.start("pruner", Pruner(database, settings, clock).run)
     supervisor.start("ingest", pipeline.run)
 
     methods = [
@@ -200,7 +204,7 @@ async def build(
             _well_known(settings),
         ],
     )
-    calls = member_calls(auth, repositories, settings, website)
+    calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
     return asgi.Front(
         methods,
         auth.viewers.authenticate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from appliance.protocol.tid import tid_of
 from appliance.store.database import Database, Transaction
 
 START_US = 1_780_000_000_000_000
-WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wizards", "quietly", "box", "five", "dozen", "liquor", "jugs"]
+WORDS = "quick brown fox jumps over a lazy dog while seven wizards box five dozen liquor jugs at night"
 BATCH = 500
 
 
@@ -52,9 +53,8 @@ class World:
             blob = {"$type": "blob", "ref": {"$link": _cid(number)}, "mimeType": "image/jpeg", "size": 9000}
             profile = {"displayName": f"Account {number}", "description": self._text(), "avatar": blob}
             events.append(self._event(number, "app.bsky.actor.profile", profile, rkey="self"))
-        for number in self.random.sample(range(1, self.accounts + 1), self.follows):
-            events.append(self._event(0, "app.bsky.graph.follow", {"subject": did(number)}))
-        return events
+        followed = self.random.sample(range(1, self.accounts + 1), self.follows)
+        return events + [self._event(0, "app.bsky.graph.follow", {"subject": did(n)}) for n in followed]
 
     def item(self) -> Event:
         """The next post, reply, quote, repost or like."""
@@ -95,10 +95,7 @@ class World:
         self, author: int, collection: str, record: dict[str, Any], rkey: str | None = None
     ) -> CommitEvent:
         self.now_us += 1_000_000
-        seconds, us = divmod(self.now_us, 1_000_000)
-        from datetime import UTC, datetime
-
-        created = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{us // 1000:03}Z"
+        created = datetime.fromtimestamp(self.now_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         record = {"$type": collection, **record, "createdAt": created}
         body = orjson.dumps(record)
         tid = tid_of(self.now_us, 1)
@@ -110,7 +107,7 @@ class World:
         return _as_ref(self.random.choice(posts))
 
     def _text(self) -> str:
-        return " ".join(self.random.choices(WORDS, k=self.random.randint(8, 40)))
+        return " ".join(self.random.choices(WORDS.split(), k=self.random.randint(8, 40)))
 
 
 def _as_ref(post: tuple[str, str]) -> dict[str, str]:

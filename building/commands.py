@@ -42,7 +42,9 @@ def _demo(arguments: Sequence[str]) -> int:
 
 
 def _test(arguments: Sequence[str]) -> int:
-    return run(["-m", "pytest", *_from_here(arguments)])
+    # All of them share the work among the cores; whoever names some wants to watch them.
+    together = ["-n", str(min(os.cpu_count() or 1, 4))] if set(arguments) <= {"--long", "-q"} else []
+    return run(["-m", "pytest", *together, *_from_here(arguments)])
 
 
 def _check(arguments: Sequence[str]) -> int:

@@ -13,12 +13,14 @@ from appliance.auth.sign_in import Accounts, Join, SigningIn
 from appliance.auth.signing_keys import Keys
 from appliance.auth.token_pairs import TokenPairs
 from appliance.auth.viewers import Viewers
-from appliance.auth.web_sessions import WebSessions
+from appliance.auth.web_sessions import WebSessions, sweep
 from appliance.auth.xrpc_sessions import XrpcSessions
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.outbound.client import Outbound
 from appliance.store.database import Database
+
+SWEEP_EVERY_S = 3600.0
 
 
 class Identities(Accounts, Keys, Protocol):
@@ -33,6 +35,14 @@ class Auth(Struct, frozen=True):
     xrpc_sessions: XrpcSessions
     web_sessions: WebSessions
     viewers: Viewers
+    database: Database
+    clock: Clock
+
+    async def run(self) -> None:
+        """Drop what has expired, now and every hour, for ever."""
+        while True:
+            await sweep(self.database, self.clock)
+            await self.clock.sleep(SWEEP_EVERY_S)
 
     async def close(self) -> None:
         """Let what must not be cut off finish."""
@@ -60,4 +70,6 @@ def build(
         xrpc_sessions,
         WebSessions(database, signing_in, pds_sessions, clock),
         Viewers(database, service_tokens, pairs, xrpc_sessions, clock),
+        database,
+        clock,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -44,9 +44,14 @@ class PdsSessions:
         self._secrets = secrets
         self._clock = clock
         self._refreshing: dict[int, asyncio.Task[Tokens]] = {}
+        self._told: list[Callable[[int], None]] = []
         self._behind: set[asyncio.Task[None]] = set()
         self._refreshed_s: LRUCache[int, float] = LRUCache(10_000)
         self._good_s: LRUCache[int, float] = LRUCache(10_000)
+
+    def when_ended(self, tell: Callable[[int], None]) -> None:
+        """Call this with the number of each sign-in that ends or dies, before anybody is told."""
+        self._told.append(tell)
 
     def add(self, tx: Transaction, actor: int, origin: str, tokens: Tokens) -> int:
         """Keep a new sign-in; its number."""
@@ -106,6 +111,7 @@ class PdsSessions:
         """Forget a sign-in here at once and with it our sessions; tell the PDS if it listens."""
         held = await self._database.read(lambda r: sessions.find_pds_session(r, pds_session))
         await self._database.write(lambda tx: sessions.remove_pds_session(tx, pds_session), durable=True)
+        self._tell(pds_session)
         if held is not None and held.dead is None:
             try:
                 tokens = self._unseal(held)
@@ -147,9 +153,17 @@ class PdsSessions:
         if held.dead is not None:
             raise Refused(_reason(held.dead), name="ExpiredToken")
         if held.pds_now is not None and held.pds_now != held.pds:
-            await self._database.write(lambda tx: sessions.kill(tx, pds_session, "moved"), durable=True)
+            await self._kill(pds_session, "moved")
             raise Refused(_reason("moved"), name="ExpiredToken")
         return held
+
+    async def _kill(self, pds_session: int, why: str) -> None:
+        await self._database.write(lambda tx: sessions.kill(tx, pds_session, why), durable=True)
+        self._tell(pds_session)
+
+    def _tell(self, pds_session: int) -> None:
+        for tell in self._told:
+            tell(pds_session)
 
     async def _send(
         self,
@@ -209,7 +223,7 @@ class PdsSessions:
                 raise Refused("Your server answered for another account", name="ExpiredToken")
         except Refused as error:
             why = "takendown" if error.name == "AccountTakedown" else "expired"
-            await self._database.write(lambda tx: sessions.kill(tx, pds_session, why), durable=True)
+            await self._kill(pds_session, why)
             log.info("pds_session_dead", pds=held.pds, why=why)
             raise
         await self._store(pds_session, signed_in)

@@ -25,7 +25,7 @@ TOUCH_US = 3_600_000_000
 
 
 class Member(NamedTuple):
-    """Who is signed in on a browser. ``session`` stays while the cookie changes, which is ``due`` each day."""
+    """Who is signed in on a browser. ``session`` stays while the cookie changes; ``due``: it has to."""
 
     did: str
     handle: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cachetools import TTLCache
 from msgspec import Struct
 
 from appliance import telemetry
@@ -19,6 +20,8 @@ from appliance.store.sessions import Session
 log = telemetry.Log("auth")
 
 ABOUT_CHARS_MAX = 200
+FOUND_S = 5.0
+FOUND_MAX = 10_000
 # Tokens at the PDS die of old age too: whoever only reads has them renewed with ours.
 PDS_RENEW_US = 30 * 86_400_000_000
 
@@ -47,6 +50,10 @@ class XrpcSessions:
         self._pds_sessions = pds_sessions
         self._pairs = pairs
         self._clock = clock
+        # A look-up a request would cost more than the rest of the check; an end is heard of at once.
+        self._found: TTLCache[int, Session] = TTLCache(FOUND_MAX, FOUND_S, timer=clock.monotonic_s)
+        self._ends = 0
+        pds_sessions.when_ended(self._ended)
 
     async def create(self, credentials: Credentials, about: str = "") -> Begun:
         """Sign in; raises as ``SigningIn.sign_in``. ``about`` is the client's own description."""
@@ -78,6 +85,8 @@ class XrpcSessions:
         # Rotated in one transaction, so of two who come at once one rotates and the other sees it done.
         session = await self._database.write(lambda tx: self._rotate(tx, claims), durable=True)
         if session is None:
+            self._ends += 1
+            self._found.pop(claims.session, None)
             log.warning("refresh_token_reused", did=claims.did)
         if session is None or session.dead is not None:
             raise _over()
@@ -96,11 +105,21 @@ class XrpcSessions:
 
     async def find(self, claims: Claims) -> Session:
         """The living session of an access token. Raises BadInput, ExpiredToken, when it is over."""
-        session = await self._database.read(lambda r: sessions.find(r, claims.session))
+        session = self._found.get(claims.session)
+        if session is None:
+            ends = self._ends
+            session = await self._database.read(lambda r: sessions.find(r, claims.session))
+            if session is not None and ends == self._ends:
+                self._found[claims.session] = session
         if session is None or session.did != claims.did or session.kind != "xrpc" or session.dead is not None:
             raise _over()
         check(session.status, session.takedown)
         return session
+
+    def _ended(self, pds_session: int) -> None:
+        self._ends += 1  # what is being read at this moment may be of before
+        for number in [n for n, session in self._found.items() if session.pds_session == pds_session]:
+            self._found.pop(number, None)
 
     def _refresh_claims(self, authorization: str | None) -> Claims:
         if not authorization:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from appliance import telemetry
@@ -33,6 +34,9 @@ PLACES_FOR_NEW: Final = 8
 # Their host is not known before the directory has been asked.
 UNPLACED_MAX: Final = 8
 AFTER_FAILURE_S: Final = 60.0
+# Choosing among ten thousand takes 50 ms of a reader: it must not be done after each of them.
+REST_PER_LOOK: Final = 4.0
+REST_MAX_S: Final = 1.0
 
 
 class Backfill:
@@ -50,8 +54,10 @@ class Backfill:
         clock: Clock,
         rules: Rules,
         *,
+        connected: Callable[[], bool] | None = None,
         rng: random.Random | None = None,
     ) -> None:
+        """``connected`` tells whether a stream is being read, for the time before its first event."""
         # Only spreads waits; nothing depends on it being unguessable.
         rng = rng or random.Random()  # noqa: S311
         self._tools = Tools(
@@ -66,10 +72,12 @@ class Backfill:
             rng,
             settings.data_path / "tmp",
         )
+        self._connected = connected or (lambda: False)
         self._running: dict[int, tuple[Due, asyncio.Task[None]]] = {}
         self._resting: dict[int, float] = {}
         self._wake = asyncio.Event()
         self._counted_s = float("-inf")
+        self._rest_s = 0.0
 
     def wake(self) -> None:
         """There may be something to do: look now, not at the next poll."""
@@ -79,6 +87,7 @@ class Backfill:
         """Start what is due, as far as places go; for ever."""
         async with asyncio.TaskGroup() as group:
             while True:
+                await asyncio.sleep(self._rest_s)
                 self._wake.clear()
                 await self._start_due(group)
                 await self._count()
@@ -95,13 +104,20 @@ class Backfill:
         hosts = self._tools.hosts.resting(now_s)
         per_host = max(self._tools.settings.outbound_per_host, UNPLACED_MAX)
 
+        connected = self._connected()
+
         def find(reader: Reader) -> list[Due]:
-            # Without a position in some stream, what is written from now on might never be heard of.
-            if not backlog.is_covered(reader):
+            # Without a stream that goes on from here, what is written from now on is never heard of.
+            if not connected and not backlog.is_covered(reader):
                 return []
             return backlog.due(reader, now_us, hosts, busy, per_host, 2 * places)
 
-        for due in await self._tools.database.read(find):
+        # Real time, whatever the clock says: it is that of a reader.
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        found = await self._tools.database.read(find)
+        self._rest_s = min((loop.time() - began_s) * REST_PER_LOOK, REST_MAX_S)
+        for due in found:
             if len(self._running) >= self._tools.settings.outbound_total:
                 break
             if self._has_place(due):

@@ -32,7 +32,7 @@ PAGES_BEFORE_EXPORT: Final = 20
 BEHIND_ATTEMPTS_MAX: Final = 3
 DELETED: Final = "deleted"
 # Doubts of this kind say that something may be missing, never that something that we hold is wrong.
-MISSED_ONLY: Final = ("gap",)
+MISSED_ONLY: Final = ("stream gap",)
 
 
 class _Step:

@@ -14,9 +14,10 @@ from appliance.devnet.http import Answer, Request, Site, invalid, json_answer
 if TYPE_CHECKING:
     from appliance.devnet.network import Network
 
-_METHODS = frozenset(
-    "create_account deactivate activate take_down delete_account migrate change_handle resync put post "
-    "reply like repost follow delete record strong_ref set_appview".split()
+_METHODS = (
+    *("create_account", "deactivate", "activate", "take_down", "delete_account", "migrate", "change_handle"),
+    *("resync", "put", "post", "reply", "like", "repost", "follow", "delete", "record", "strong_ref"),
+    "set_appview",
 )
 
 

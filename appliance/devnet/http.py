@@ -196,7 +196,8 @@ class Site:
             if head:
                 request.method = "GET"
             answer = await self.answer(request)
-        headers = CORS | {"content-type": answer.content_type} | answer.headers
+        kind = {"content-type": answer.content_type} if answer.content_type else {}
+        headers = CORS | kind | answer.headers
         headers["content-length"] = str(len(answer.body))
         await send(
             {

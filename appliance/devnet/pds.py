@@ -13,7 +13,7 @@ from appliance.devnet.state import Hosted, State
 from appliance.devnet.streams import Stream
 from appliance.devnet.tokens import Sessions
 
-# Who sends this in x-ratelimit-bypass judges the network: no limits, no delays, no lies but those in listings.
+# Who sends this in x-ratelimit-bypass judges the network: no limits, no delays, no failures.
 BYPASS = "devnet"
 
 

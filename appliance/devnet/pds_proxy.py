@@ -118,6 +118,6 @@ async def _forward(pds: Pds, request: Request) -> Answer:
     return Answer(
         answer.content,
         status=answer.status_code,
-        content_type=answer.headers.get("content-type", "application/json"),
+        content_type=answer.headers.get("content-type", ""),
         headers={name: answer.headers[name] for name in _DOWN if name in answer.headers},
     )

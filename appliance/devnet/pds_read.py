@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from appliance.devnet.http import Answer, Request, Site, XrpcError, invalid, json_answer
+from appliance.devnet.http import Answer, Request, Site, invalid, json_answer
 from appliance.devnet.options import Dialect
 from appliance.protocol import cbor, cid, syntax
 

@@ -57,8 +57,8 @@ def landscape(random: Random, width: int = 960, height: int = 640) -> Picture:
         radius = random.randint(height // 18, height // 9)
         x, y = random.randint(width // 6, width * 5 // 6), random.randint(height // 6, height // 2)
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_rgb((below[0], 0.12, 1.0)))
-        picture = picture.filter(ImageFilter.GaussianBlur(2))
-        draw = ImageDraw.Draw(picture)
+        around = (x - radius - 8, y - radius - 8, x + radius + 8, y + radius + 8)
+        picture.paste(picture.crop(around).filter(ImageFilter.GaussianBlur(2)), around[:2])
     layers = random.randint(3, 5)
     for layer in range(layers):
         share = layer / (layers - 1)
@@ -75,11 +75,13 @@ def avatar(random: Random, name: str) -> Picture:
     size = 256
     hue = random.random()
     first, second = _rgb((hue, 0.55, 0.86)), _rgb(((hue + random.uniform(0.08, 0.2)) % 1, 0.65, 0.62))
-    picture = _gradient(size, size, first, second).rotate(random.choice((0, 90, 180, 270)))
+    # What is to be soft is drawn small.
+    soft = size // 4
+    picture = _gradient(soft, soft, first, second).rotate(random.choice((0, 90, 180, 270)))
     draw = ImageDraw.Draw(picture)
-    x, y = random.randint(0, size), random.randint(0, size)
-    draw.ellipse((x - 90, y - 90, x + 90, y + 90), fill=_rgb((hue, 0.45, 0.93)))
-    picture = picture.filter(ImageFilter.GaussianBlur(28))
+    x, y = random.randint(0, soft), random.randint(0, soft)
+    draw.ellipse((x - 22, y - 22, x + 22, y + 22), fill=_rgb((hue, 0.45, 0.93)))
+    picture = picture.filter(ImageFilter.GaussianBlur(7)).resize((size, size), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     letters = "".join(part[0] for part in name.split()[:2]).upper()
     font = ImageFont.load_default(size=118 if len(letters) == 1 else 96)

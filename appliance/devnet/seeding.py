@@ -47,7 +47,7 @@ class Seeding:
         if not self._people:
             self._state.note(DONE, "yes")
             return
-        self._pool = [pictures.landscape(self._random) for _ in range(min(POOL, 4 + len(self._people)))]
+        self._pool = [pictures.landscape(self._random) for _ in range(min(POOL, 4 + len(self._people) // 2))]
         for index, person in enumerate(self._people):
             self._begin(index, person)
         self._befriend()

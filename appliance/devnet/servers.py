@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket as sockets
 from collections.abc import Mapping
 from typing import Any
@@ -77,7 +76,6 @@ class Servers:
         config.accesslog = config.errorlog = None
         config.graceful_timeout = 1
         config.include_server_header = False
-        config.websocket_ping_interval = 30
         started = asyncio.Event()
 
         async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -103,9 +101,10 @@ class Servers:
         for server in self._streams:
             await server.wait_closed()
         if self._task is not None:
-            # On newer Pythons the server may wait for ever for an open connection.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._task, 3)
+            # A client that doesn't read keeps the server from ending, or makes it end in an error of its own.
+            await asyncio.wait((self._task,), timeout=3)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
 
 async def _lifespan(receive: Receive, send: Send, started: asyncio.Event) -> None:

@@ -172,7 +172,8 @@ class Stream:
 
     async def _end(self, socket: Socket) -> None:
         await self._stop.wait()
-        await socket.close(1001, "going away")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(socket.close(1001, "going away"), 0.5)
 
 
 async def first_of(*parts: Awaitable[Any]) -> None:

@@ -65,7 +65,7 @@ def mention(random: Random, handle: str, did: str) -> Draft:
 
 def link(random: Random, topic: str) -> tuple[Draft, Card]:
     """A post with an address in its text, and the card that goes with it."""
-    fillings = {"thing": (phrases.SUBJECTS[topic],)}
+    fillings: phrases.Fillings = {"thing": (phrases.SUBJECTS[topic],)}
     host, title, description = random.choice(phrases.LINKS)
     slug = phrases.SUBJECTS[topic].lower().replace(" ", "-")
     uri = f"https://{host}/{random.randint(2021, 2026)}/{slug}"

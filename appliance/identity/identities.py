@@ -108,7 +108,7 @@ class Identities:
         if task is None:
             task = asyncio.create_task(self._fetch_and_keep(did))
             self._running[did] = task
-            task.add_done_callback(lambda _: self._running.pop(did, None))
+            task.add_done_callback(lambda done: self._end(did, done))
         return await asyncio.shield(task)
 
     async def key_of(self, did: str, key_id: str, fresh: bool) -> str | None:
@@ -173,6 +173,12 @@ class Identities:
             log.info("identity_put_off", did=did, error=error)
             later_us = self._clock.now_us() - round((GOOD_FOR_S - RETRY_S) * 1e6)
             await self._database.write(lambda tx: rows.put_off(tx, actors.ensure(tx, did), later_us))
+
+    def _end(self, did: str, done: asyncio.Task[did_document.Identity]) -> None:
+        self._running.pop(did, None)
+        if not done.cancelled():
+            # Whoever asked may be gone; then nobody else takes note of the failure.
+            done.exception()
 
     async def _fetch_and_keep(self, did: str) -> did_document.Identity:
         try:

@@ -126,9 +126,11 @@ class _Run:
         self._position = None if batch is None else batch.time_us if batch.seq is None else batch.seq
         self._now_us = now_us
         self._too_new = tid_of(max(now_us + REV_AHEAD_MAX_US, 0), _LAST_CLOCK)
-        self._revs: dict[int, tuple[str, int]] = {}
+        self._revs: dict[int, tuple[str, int, bool]] = {}
 
     def take(self, event: Event) -> None:
+        if event.did is not None and event.did.startswith("did:web:"):
+            event = _in_one_spelling(event)
         if isinstance(event, CommitEvent):
             self._commit(event)
         elif isinstance(event, AccountEvent):
@@ -149,15 +151,16 @@ class _Run:
 
     def end(self) -> None:
         """Note the newest rev of each account that had one."""
-        for actor, (rev, seen_us) in self._revs.items():
+        for actor, (rev, seen_us, tracked) in self._revs.items():
             actors.applied_rev(self._tx, actor, rev, seen_us)
-            repos.seen_rev(self._tx, actor, rev)
+            if tracked:
+                repos.seen_rev(self._tx, actor, rev)
 
     def bury(self, event: Event, error: str) -> None:
         """Keep what can't be applied, and doubt its account."""
-        raw = event.raw if isinstance(event, BrokenEvent) else msgspec.json.encode(event)
         did = event.did
-        dead_letters.add(self._tx, self._upstream, self._position, did, raw, error, self._now_us)
+        error = error.encode("utf-8", "backslashreplace").decode()
+        dead_letters.add(self._tx, self._upstream, self._position, did, _raw(event), error, self._now_us)
         self.tally.dead += 1
         if did is not None:
             self._suspect(did, "an event could not be applied")
@@ -273,7 +276,26 @@ class _Run:
     def _note_rev(self, actor: int, event: CommitEvent) -> None:
         known = self._revs.get(actor)
         if known is None or known[0] < event.rev:
-            self._revs[actor] = (event.rev, event.time_us)
+            self._revs[actor] = (event.rev, event.time_us, self._is_tracked(event.did))
+
+
+def _in_one_spelling(event: Event) -> Event:
+    """did:web names a host, and hosts have no capitals."""
+    try:
+        did = normalise_did(event.did or "")
+    except BadInput:
+        return event
+    return event if did == event.did else msgspec.structs.replace(event, did=did)
+
+
+def _raw(event: Event) -> bytes:
+    """The event as it came, or as near to that as its text can be written."""
+    if isinstance(event, BrokenEvent):
+        return event.raw
+    try:
+        return msgspec.json.encode(event)
+    except UnicodeEncodeError:
+        return repr(event).encode("utf-8", "backslashreplace")
 
 
 def _raise_own_fault(error: Exception) -> None:

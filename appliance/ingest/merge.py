@@ -7,7 +7,7 @@ come in any order (docs/invariants.md: newest-wins, deleted-stays-deleted, repla
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -58,19 +58,20 @@ class Fact(msgspec.Struct, gc=False):
     tracks: int | None = None
 
 
+_NO_ROW: Final = (None,) * 10
+
+
 def put(tx: Transaction, fact: Fact, rules: Rules) -> Verdict:
     """Store the fact if nothing newer is known of its key, and let the index follow."""
-    (record, state, epoch, rev, n, old_cid, *order, old_scan, floor_epoch, floor_rev) = records.at(
-        tx, fact.actor, fact.collection, fact.rkey
-    )
+    row = records.at(tx, fact.actor, fact.collection, fact.rkey) or _NO_ROW
+    record, state, epoch, rev, n, old_cid, *order, old_scan = row
     live = fact.scan is None
     version = (fact.epoch if fact.epoch is not None else epoch or 0, fact.rev, fact.n)
     if not state:
-        if floor_epoch is not None:
-            floor = (floor_epoch, floor_rev, records.SNAPSHOT)
-            # A scan at the floor itself may repair what an earlier one at the same rev left out.
-            if version < floor or (live and version == floor):
-                return Verdict.OLD
+        floor = records.floor(tx, fact.actor, fact.collection)
+        # A scan at the floor itself may repair what an earlier one at the same rev left out.
+        if floor is not None and (version < floor or (live and version == floor)):
+            return Verdict.OLD
     else:
         stored = (epoch, rev, n)
         if version < stored:

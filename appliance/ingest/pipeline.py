@@ -25,7 +25,7 @@ from appliance.ingest.connection import chunks
 from appliance.ingest.jetstream_v1 import JetstreamV1
 from appliance.ingest.jetstream_v2 import JetstreamV2
 from appliance.ingest.relay import Relay
-from appliance.ingest.upstream import Chunk, Gap, Poisoned, Start, TooOld, Wire
+from appliance.ingest.upstream import OTHER_HOST_MARGIN_US, Chunk, Gap, Poisoned, Start, TooOld, Wire
 from appliance.ingest.waiting import Waiting
 from appliance.outbound.client import Outbound
 from appliance.protocol.events import Event
@@ -115,6 +115,10 @@ class Pipeline:
             "storing": self._stored_ok,
         }
 
+    def connected(self) -> bool:
+        """Whether a connection stands now: what is written from here on will be told."""
+        return self._connected_to is not None
+
     async def wait_for(self, *, seq: int | None = None, time_us: int | None = None) -> None:
         """Return once the committed position has reached that number or upstream time."""
 
@@ -151,6 +155,10 @@ class Pipeline:
             if start_over:
                 begin_us = reached.time_us or 0
                 start, owed = None, Gap(begin_us, begin_us, start_over)
+            elif start is None and await self._database.read(repos.any_begun):
+                # It was lost before its first event, and with it what would have told where to go on.
+                begin_us = self._clock.now_us()
+                owed = Gap(begin_us, begin_us, "there was no position yet")
             progress = False
             end: ApplianceError
             try:
@@ -192,6 +200,10 @@ class Pipeline:
         if self._connected_to is None:
             self._connected_to = wire.name
             log.info("upstream_connected", upstream=wire.name)
+            if self._position is None:
+                # The connection stands, so whatever comes from now on is kept: a network that has nothing to
+                # say yet is covered as well. The margin is for the difference of clocks.
+                chunk = chunk._replace(time_us=self._clock.now_us() - OTHER_HOST_MARGIN_US)
         self._heard_s = self._clock.monotonic_s()
         if chunk.gap is not None:
             GAPS.inc()

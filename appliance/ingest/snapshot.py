@@ -186,11 +186,12 @@ def fetched_row(
     replaces what was itself fetched so.
     """
     row = records.at(tx, actor, collection, rkey)
-    state, epoch, rev, n, floor_epoch, floor_rev = row[1], row[2], row[3], row[4], row[10], row[11]
-    base = (floor_epoch or 0, floor_rev or "")
-    if state and (epoch, rev, n) > (*base, records.SNAPSHOT):
+    state = records.MENTIONED if row is None else row[1]
+    floor = records.floor(tx, actor, collection)
+    base = floor or (0, "", records.SNAPSHOT)
+    if row is not None and state and row[2:5] > base:
         return Verdict.OLD
-    if state and floor_epoch is not None and state != records.DELETED:
+    if state and floor is not None and state != records.DELETED:
         # A complete scan saw it: that is better founded than a single look.
         return Verdict.OLD
     return merge.put(

@@ -50,7 +50,7 @@ def self_records(reader: Reader, ids: Collection[int]) -> list[SelfRecord]:
     for marks, part in batches(ids):
         found = reader.all(
             "SELECT actor, collection, id, cid, takedown FROM record INDEXED BY record_self"
-            f" WHERE actor IN ({marks}) AND rkey = 'self' AND state = 1 ORDER BY actor, collection",
+            f" WHERE actor IN ({marks}) AND rkey || '' = 'self' AND state = 1 ORDER BY actor, collection",
             part,
         )
         rows.extend(map(SelfRecord._make, found))

@@ -33,6 +33,14 @@ WAL_KEPT_BYTES = 64 * 1024 * 1024
 JOBS_PER_COMMIT_MAX = 64
 QUEUE_JOBS_MAX = 10_000
 
+_PRAGMAS = ("busy_timeout=10000", "cache_size=-65536", "mmap_size=1073741824", "temp_store=MEMORY")
+_WRITER_PRAGMAS = (
+    "foreign_keys=ON",
+    f"wal_autocheckpoint={WAL_PAGES_BEFORE_CHECKPOINT}",
+    # One large transaction must not keep its room in the log for ever.
+    f"journal_size_limit={WAL_KEPT_BYTES}",
+)
+
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _REFUSED = {
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY,
@@ -113,6 +121,10 @@ class _Connection(aiosqlite.Connection):
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         result: T = await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
         return result
+
+    async def ended(self) -> None:
+        """Wait for the thread of a connection that failed: it still has a word for our loop."""
+        await asyncio.to_thread(self._thread.join)
 
 
 class _Job:
@@ -303,19 +315,20 @@ async def _connect(path: Path, *, read_only: bool) -> _Connection:
             check_same_thread=False,
             cached_statements=512,
         )
-        connection.execute("PRAGMA busy_timeout=10000")
-        connection.execute("PRAGMA cache_size=-65536")
-        connection.execute("PRAGMA mmap_size=1073741824")
-        connection.execute("PRAGMA temp_store=MEMORY")
-        if not read_only:
-            connection.execute("PRAGMA foreign_keys=ON")
-            connection.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES_BEFORE_CHECKPOINT}")
-            # One large transaction must not keep its room for ever.
-            connection.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES}")
+        try:
+            for pragma in _PRAGMAS if read_only else _PRAGMAS + _WRITER_PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     connection = _Connection(connector, iter_chunk_size=64)
-    await connection
+    try:
+        await connection
+    except BaseException:
+        await connection.ended()
+        raise
     return connection
 
 

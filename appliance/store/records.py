@@ -44,23 +44,19 @@ class Found(NamedTuple):
     body: bytes | None
 
 
-# One row comes back in any case: the floor counts where the key has no version.
-_AT = """
-SELECT k.id, k.state, k.epoch, k.rev, k.n, k.cid, k.sort_ms, k.tie, k.arrival, k.scan, f.epoch, f.rev
-FROM (SELECT 1)
-LEFT JOIN record k ON k.actor = ?1 AND k.collection = ?2 AND k.rkey = ?3
-LEFT JOIN floor f ON f.actor = ?1 AND f.collection = ?2
-"""
+def at(tx: Transaction, actor: int, collection: int, rkey: str) -> Row | None:
+    """(id, state, epoch, rev, n, cid, sort_ms, tie, arrival, scan) of a key that has a row."""
+    return tx.one(
+        "SELECT id, state, epoch, rev, n, cid, sort_ms, tie, arrival, scan FROM record"
+        " WHERE actor = ? AND collection = ? AND rkey = ?",
+        (actor, collection, rkey),
+    )
 
 
-def at(tx: Transaction, actor: int, collection: int, rkey: str) -> Row:
-    """(id, state, epoch, rev, n, cid, sort_ms, tie, arrival, scan, floor epoch, floor rev) of a key.
-
-    The first ten are None where the key has no row, the last two where its collection has no floor.
-    """
-    row = tx.one(_AT, (actor, collection, rkey))
-    assert row is not None
-    return row
+def floor(tx: Transaction, actor: int, collection: int) -> Version | None:
+    """What every key of the collection without a version is older than, or at; None: no scan said."""
+    row = tx.one("SELECT epoch, rev FROM floor WHERE actor = ? AND collection = ?", (actor, collection))
+    return None if row is None else (row[0], row[1], SNAPSHOT)
 
 
 def insert(
@@ -134,16 +130,17 @@ def mention(tx: Transaction, uri: str) -> int | None:
         did = normalise_did(at_uri.authority)
     except BadInput:
         return None
-    actor = actors.ensure(tx, did)
-    found: int | None = tx.value(
-        "SELECT id FROM record WHERE actor = ? AND collection = ? AND rkey = ?",
-        (actor, collection, at_uri.rkey),
+    row = tx.one(
+        "SELECT a.id, r.id FROM actor a LEFT JOIN record r"
+        " ON r.actor = a.id AND r.collection = ? AND r.rkey = ? WHERE a.did = ?",
+        (collection, at_uri.rkey, did),
     )
-    if found is not None:
+    if row is not None and row[1] is not None:
+        found: int = row[1]
         return found
     return tx.insert(
         "INSERT INTO record (actor, collection, rkey, state) VALUES (?, ?, ?, 0)",
-        (actor, collection, at_uri.rkey),
+        (actors.ensure(tx, did) if row is None else row[0], collection, at_uri.rkey),
     )
 
 

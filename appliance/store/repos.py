@@ -98,6 +98,11 @@ def next_due_us(reader: Reader) -> int | None:
     return found
 
 
+def any_begun(reader: Reader) -> bool:
+    """Has any snapshot ever begun? Before that nothing can have been missed."""
+    return reader.value("SELECT 1 FROM repo WHERE state <> 'QUEUED' LIMIT 1") is not None
+
+
 def counts(reader: Reader) -> dict[str, int]:
     """How many rows are in each state that has any."""
     return dict(reader.all("SELECT state, count(*) FROM repo GROUP BY state"))

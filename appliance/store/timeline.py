@@ -47,11 +47,15 @@ class Item(NamedTuple):
 
 
 # CROSS JOIN pins the plan: each author's newest rows are read from the index and left as soon as they are
-# older than the worst of those kept. UNION makes a viewer who follows himself appear once.
+# older than the worst of those kept. A viewer who follows himself appears once.
+_READ = f"""
+SELECT subject AS actor FROM link WHERE kind = {FOLLOW} AND actor = ?1 AND waiting = 0
+UNION ALL SELECT ?1 WHERE NOT EXISTS (
+  SELECT 1 FROM link WHERE kind = {FOLLOW} AND actor = ?1 AND subject = ?1 AND waiting = 0)
+"""
 _TIMELINE = f"""
 SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie
-FROM (SELECT subject AS actor FROM link WHERE kind = {FOLLOW} AND actor = ?1 AND waiting = 0
-      UNION SELECT ?1) AS f
+FROM ({_READ}) AS f
 CROSS JOIN item AS i INDEXED BY item_of_actor ON i.actor = f.actor
 WHERE (i.sort_ms, i.tie, i.id) < (?2, ?3, ?4)
 ORDER BY i.sort_ms DESC, i.tie DESC, i.id DESC
@@ -61,8 +65,7 @@ LIMIT ?5
 # The same rows upwards: the nearest newer ones, oldest first.
 _NEWER = f"""
 SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie
-FROM (SELECT subject AS actor FROM link WHERE kind = {FOLLOW} AND actor = ?1 AND waiting = 0
-      UNION SELECT ?1) AS f
+FROM ({_READ}) AS f
 CROSS JOIN item AS i INDEXED BY item_of_actor ON i.actor = f.actor
 WHERE (i.sort_ms, i.tie, i.id) > (?2, ?3, ?4)
 ORDER BY i.sort_ms, i.tie, i.id

@@ -66,6 +66,7 @@ async def test_a_handle_or_a_did_signs_in_at_its_own_pds(house: House, identifie
     assert (viewer.did, viewer.member, viewer.via) == (ALICE, True, "session")
 
 
+@pytest.mark.invariant("secrets-stay-in")
 async def test_the_tokens_of_the_pds_are_sealed_and_never_given_out(house: House) -> None:
     begun = await sign_in(house)
     assert "pds-" not in begun.pair.access + begun.pair.refresh + repr(begun)
@@ -313,6 +314,7 @@ def log_lines() -> Iterator[io.StringIO]:
     root.setLevel(level)
 
 
+@pytest.mark.invariant("secrets-stay-in")
 async def test_a_canary_password_is_in_no_log_and_no_error(house: House, log_lines: io.StringIO) -> None:
     canary = "k4n4-r13n-v0g3-lx7z"
     replies: list[Any] = [
@@ -496,6 +498,25 @@ async def test_logging_out_ends_the_session_here_whatever_the_pds_does(house: Ho
     assert house.pds.of("com.atproto.server.deleteSession")[0].bearer == "pds-refresh-1"
 
 
+async def test_an_end_is_heard_of_at_once_by_who_was_just_here(house: House) -> None:
+    begun = await sign_in(house)
+    header = f"Bearer {begun.pair.access}"
+    viewer = await house.auth.viewers.authenticate(header, TIMELINE)
+    assert viewer is not None
+    assert viewer.session is not None
+    for _ in range(3):
+        await house.clock.advance(2)
+        assert await house.auth.viewers.authenticate(header, TIMELINE)
+    await house.run("UPDATE actor SET takedown = 'spam' WHERE did = ?", ALICE)
+    await house.clock.advance(5)
+    assert (await refusal(house.auth.viewers.authenticate(header, TIMELINE))).name == "AccountTakedown"
+    await house.run("UPDATE actor SET takedown = NULL")
+    await house.clock.advance(5)
+    assert await house.auth.viewers.authenticate(header, TIMELINE)
+    assert await house.auth.web_sessions.end(viewer.session.actor, viewer.session.id)
+    assert (await refusal(house.auth.viewers.authenticate(header, TIMELINE))).name == "ExpiredToken"
+
+
 async def test_a_second_start_knows_its_sessions(house: House) -> None:
     begun = await sign_in(house)
     auth = house.build()
@@ -560,6 +581,33 @@ async def test_a_caller_who_leaves_does_not_lose_the_new_tokens(house: House) ->
     await closing
     answer = await house.auth.pds_sessions.call(session, "GET", "com.example.ask", limits=PDS_WRITE)
     assert answer.status == 200
+    assert len(house.pds.of("com.atproto.server.refreshSession")) == 1
+
+
+async def test_new_tokens_are_stored_before_anybody_uses_them(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await pds_session(house)
+    await house.clock.advance(7200)
+    write, refused = house.database.write, 0
+
+    async def full(work: Any, *, durable: bool = False) -> Any:
+        nonlocal refused
+        if refused < 3:
+            refused += 1
+            raise Unavailable("the disk is full", name="StorageFull")
+        return await write(work, durable=durable)
+
+    monkeypatch.setattr(house.database, "write", full)
+    call = asyncio.create_task(
+        house.auth.pds_sessions.call(session, "GET", "com.example.ask", limits=PDS_WRITE)
+    )
+    for tries in (1, 2, 3):
+        await until(lambda tries=tries: refused == tries)  # type: ignore[misc]
+        await asyncio.sleep(0.01)
+        assert len(house.pds.of("com.example.ask")) == 1
+        await house.clock.advance(1)
+    assert (await call).status == 200
     assert len(house.pds.of("com.atproto.server.refreshSession")) == 1
 
 
@@ -637,7 +685,9 @@ async def test_tokens_at_the_pds_are_renewed_for_who_only_reads(house: House) ->
 async def test_a_cookie_is_its_member_until_signed_out(house: House) -> None:
     web = house.auth.web_sessions
     cookie, member = await web.sign_in("alice.test", PASSWORD, invite="code", about="Firefox")
-    assert member == await web.who(cookie) == (ALICE, "alice.test")
+    who = await web.who(cookie)
+    assert who is not None
+    assert (member.did, member.handle) == (who.did, who.handle) == (ALICE, "alice.test")
     assert house.joined[-1] == (ALICE, "alice.test", "code")
     for other in ("", "x", cookie + "x", cookie[:-1], "é" * 10, "x" * 10_000):
         assert await web.who(other) is None
@@ -652,11 +702,18 @@ async def test_a_cookie_is_renewed_daily_and_the_former_one_lives_a_minute(house
     cookie, _ = await web.sign_in("alice.test", PASSWORD)
     assert await web.renew(cookie) is None
     await house.clock.advance(86_401)
+    before = await web.who(cookie)
+    assert before is not None
+    assert before.due
     fresh = await web.renew(cookie)
     assert fresh is not None
     assert fresh != cookie
     assert await web.renew(cookie) is None
-    assert await web.who(cookie) == await web.who(fresh) == (ALICE, "alice.test")
+    old, new = await web.who(cookie), await web.who(fresh)
+    assert old is not None
+    assert new is not None
+    assert (old.did, old.session) == (new.did, new.session)
+    assert not new.due
     await house.clock.advance(61)
     assert await web.who(cookie) is None
     assert await web.who(fresh) is not None

@@ -51,6 +51,7 @@ class Rig:
             }
         )
         self.rules = Rules(valid)
+        self.connected = False
         self.database: Database
         self.outbound: Outbound
         self.identities: Identities
@@ -70,6 +71,7 @@ class Rig:
             self.settings,
             self.clock,
             self.rules,
+            connected=lambda: self.connected,
             rng=random.Random(1),
         )
 

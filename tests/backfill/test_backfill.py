@@ -133,6 +133,18 @@ async def test_nothing_is_read_before_a_stream_is_held(network: Network, tmp_pat
         await assert_complete(here, bob)
 
 
+async def test_an_open_stream_that_has_nothing_to_tell_is_enough(network: Network, tmp_path: Path) -> None:
+    bob = network.add_account("bob")
+    fill(bob, 3)
+    async with rig(network, tmp_path, covered=False) as here:
+        await here.track(bob)
+        await here.pass_s(5)
+        assert bob.host.requests == []
+
+        here.connected = True
+        await assert_complete(here, bob)
+
+
 async def test_five_thousand_posts_and_their_reposts_all_appear(network: Network, tmp_path: Path) -> None:
     bob = network.add_account("bob")
     fill(bob, 5000, 700)
@@ -207,7 +219,7 @@ async def test_a_gap_in_which_nothing_was_written_costs_one_request(network: Net
         bob.host.requests.clear()
 
         await here.clock.advance(60)
-        await doubt(here, "gap in the stream")
+        await doubt(here, "stream gap: outage")
         repo = await assert_complete(here, bob)
 
         assert [request.nsid for request in bob.host.requests] == ["com.atproto.sync.getRepoStatus"]

@@ -149,6 +149,11 @@ class Scenario:
                 answer["body"],
             )
 
+    def ended_us(self) -> int:
+        """A while after the last event."""
+        last = max(_seconds(line["time"]) for line in self._lines("events.jsonl"))
+        return round((last + 3600) * 1_000_000)
+
     def _lines(self, name: str) -> Iterator[Json]:
         for line in (self.folder / name).read_bytes().splitlines():
             if line:

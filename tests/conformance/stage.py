@@ -1,70 +1,38 @@
-"""Our server for one scenario: the real application parts on a real socket, over a database of its own."""
+"""The whole appliance for one scenario, on a real socket, reading the recorded relay."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
+import time
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
 
+from appliance import app
 from appliance.auth.mint import service_token
-from appliance.auth.service_tokens import ServiceTokens
 from appliance.clock import SystemClock
 from appliance.config import Settings
-from appliance.ingest import apply
-from appliance.ingest.merge import Rules
-from appliance.protocol import did_document, firehose, lexicons
-from appliance.protocol.events import Event, IdentityEvent
-from appliance.store.database import Database, Transaction
-from appliance.timeline import labelers
-from appliance.timeline.views import Views
-from appliance.xrpc import admin, private, reads
-from appliance.xrpc.asgi import Front
+from appliance.store import actors
+from appliance.store.database import Database, Reader, Transaction
+from appliance.supervisor import Supervisor
 from tests.conformance.replay_network import ReplayNetwork
 from tests.conformance.scenario import Json, Query, Scenario
+from tests.serving import serving
+
+SETTLED_WITHIN_S = 60.0
 
 
-class Proven(msgspec.Struct, frozen=True):
-    """A caller whose token was verified. Every recorded account is admitted."""
+class RecordedTime(SystemClock):
+    """Shortly after the recording, whatever day it is here."""
 
-    did: str
-    member: bool = True
+    def __init__(self, start_us: int) -> None:
+        self._ahead_us = start_us - super().now_us()
 
-
-class ReplayedIdentities:
-    """Looks DIDs and handles up over HTTP, as the appliance does."""
-
-    def __init__(self, network: ReplayNetwork, client: httpx.AsyncClient) -> None:
-        self._network = network
-        self._client = client
-
-    async def document(self, did: str) -> did_document.Identity | None:
-        answer = await self._client.get(f"{self._network.origin}/{did}")
-        return did_document.parse(answer.content, did) if answer.status_code == 200 else None
-
-    async def key_of(self, did: str, key_id: str, fresh: bool) -> str | None:
-        """What ServiceTokens asks for."""
-        found = await self.document(did)
-        return None if found is None else found.signing_key
-
-    async def handle_of(self, did: str) -> str | None:
-        """The handle, if it points back."""
-        found = await self.document(did)
-        if found is None or not found.handles:
-            return None
-        handle = found.handles[0]
-        answer = await self._client.get(
-            f"{self._network.origin}/xrpc/com.atproto.identity.resolveHandle", params={"handle": handle}
-        )
-        return handle if answer.status_code == 200 and answer.json()["did"] == did else None
+    def now_us(self) -> int:
+        return super().now_us() + self._ahead_us
 
 
 class Stage:
@@ -73,24 +41,28 @@ class Stage:
     def __init__(
         self,
         scenario: Scenario,
-        database: Database,
         network: ReplayNetwork,
-        identities: ReplayedIdentities,
+        watch: Database,
         client: httpx.AsyncClient,
         settings: Settings,
+        clock: RecordedTime,
         origin: str,
     ) -> None:
         self._scenario = scenario
-        self._database = database
         self._network = network
-        self._identities = identities
+        self._watch = watch
         self._client = client
         self._settings = settings
+        self._clock = clock
         self._origin = origin
-        self._applier = apply.Applier(
-            Rules(validate=partial(lexicons.validate_record, published=True), scope="network")
-        )
-        self._named: set[str] = set()
+
+    async def stream_to(self, seq: int) -> None:
+        """Let the relay send up to this event, and wait until it is in and every name is looked up."""
+        await self._network.release(seq)
+        end_s = time.monotonic() + SETTLED_WITHIN_S
+        while not await self._watch.read(lambda reader: _is_settled(reader, seq)):
+            assert time.monotonic() < end_s, f"event {seq} did not arrive"
+            await asyncio.sleep(0.01)
 
     async def act(self, action: Json) -> None:
         """A recorded private write; ours has to succeed or be refused as theirs was."""
@@ -106,43 +78,6 @@ class Stage:
         answer = await self._client.post(url, json=action["input"], **request)
         if answer.status_code not in (action["status"], 501):
             raise RuntimeError(f"{action} was answered {answer.status_code} {answer.text}")
-
-    async def apply(self, seq: int, raw: bytes) -> None:
-        """A frame of the recorded stream."""
-        self._network.seq = seq
-        frame = firehose.decode_frame(raw)
-        events: list[Event] = firehose.events(frame, raw)
-        if not events:
-            return
-        # What the network saw then is "now" for this event.
-        now_us = max(event.time_us for event in events)
-        batch = apply.Batch("replay", "relay", seq, now_us, events)
-        await self._database.write(lambda tx: self._applier.apply_batch(tx, batch, now_us=now_us))
-        for event in events:
-            if isinstance(event, IdentityEvent) or (event.did and event.did not in self._named):
-                assert event.did is not None
-                await self._name(event.did)
-
-    async def _name(self, did: str) -> None:
-        self._named.add(did)
-        handle = await self._identities.handle_of(did)
-
-        def change(tx: Transaction) -> None:
-            tx.run("UPDATE actor SET handle = NULL WHERE handle = ? AND did <> ?", (handle, did))
-            tx.run("UPDATE actor SET handle = ? WHERE did = ?", (handle, did))
-
-        await self._database.write(change)
-
-    def _token(self, did: str, method: str, *, audience: str | None = None) -> str:
-        person = self._scenario.people[did]
-        token = service_token(
-            person.key,
-            issuer=did,
-            audience=audience or self._settings.service_did,
-            method=method,
-            now_us=SystemClock().now_us(),
-        )
-        return f"Bearer {token}"
 
     async def ask(self, query: Query) -> httpx.Response:
         """The recorded request, put to our server."""
@@ -166,6 +101,22 @@ class Stage:
         url = f"{self._origin}/xrpc/{query.nsid}"
         return await self._client.get(url, params=pairs, headers=headers, auth=auth)  # type: ignore[arg-type]
 
+    def _token(self, did: str, method: str, *, audience: str | None = None) -> str:
+        token = service_token(
+            self._scenario.people[did].key,
+            issuer=did,
+            audience=audience or self._settings.service_did,
+            method=method,
+            now_us=self._clock.now_us(),
+        )
+        return f"Bearer {token}"
+
+
+def _is_settled(reader: Reader, seq: int) -> bool:
+    arrived = reader.value("SELECT max(seq) FROM upstream")
+    open_names = reader.value("SELECT count(*) FROM actor WHERE known = 1 AND resolved_us IS NULL")
+    return arrived is not None and arrived >= seq and open_names == 0
+
 
 def _spelled(value: Any) -> str:
     if isinstance(value, bool):
@@ -177,79 +128,52 @@ def _spelled(value: Any) -> str:
 async def stage(scenario: Scenario, folder: Path) -> AsyncIterator[Stage]:
     """Everything started; everything stopped at the end."""
     about = scenario.about
-    settings = Settings(
-        data_dir=str(folder),
-        appview_did=about["appviewDid"],
-        public_url=about["appviewPublicUrl"],
-        labelers=tuple(about["labelsFromIssuerDids"]),
-        admin_password=about["adminPassword"],
-        store_scope="network",
-        members=("*",),
-        rate_limits="off",
-    )
-    clock = SystemClock()
+    clock = RecordedTime(scenario.ended_us())
     async with contextlib.AsyncExitStack() as stack:
-        database = await Database.open(folder / "appliance.db")
-        stack.push_async_callback(database.close)
-        client = await stack.enter_async_context(httpx.AsyncClient(timeout=30))
         network = await stack.enter_async_context(ReplayNetwork(scenario))
-        identities = ReplayedIdentities(network, client)
-        tokens = ServiceTokens(identities, settings, clock)
-
-        async def authenticate(authorization: str | None, nsid: str, *, procedure: bool = False) -> Proven:
-            return Proven(await tokens.verify(authorization, nsid, procedure=procedure))
-
-        views = Views(database, settings, clock)
-        front = Front(
-            [
-                *reads.methods(views, settings, "test"),
-                *private.methods(database, clock),
-                *admin.methods(database),
-            ],
-            authenticate,
-            default_labelers=labelers.default(settings.labelers),
-            admin_password=settings.admin_password,
+        settings = Settings(
+            data_dir=str(folder),
+            appview_did=about["appviewDid"],
+            public_url=about["appviewPublicUrl"],
+            labelers=tuple(about["labelsFromIssuerDids"]),
+            admin_password=about["adminPassword"],
+            upstream="relay",
+            relay_url=network.relay,
+            plc_url=network.origin,
+            handle_resolvers=(network.origin,),
+            allow_loopback=True,
+            store_scope="network",
+            rate_limits="off",
+            commit_every_ms=5,
+            outbound_rate_per_host=1000.0,
+            log_level="error",
         )
-        origin = await stack.enter_async_context(serving(front))
-        await database.write(lambda tx: _load_labels(tx, scenario.labels()))
-        yield Stage(scenario, database, network, identities, client, settings, origin)
+        watch = await Database.open(folder / app.DATABASE_FILE, readers=1)
+        stack.push_async_callback(watch.close)
+        await watch.write(lambda tx: _prepare(tx, scenario))
+        supervisor = Supervisor(clock)
+        application = await app.build(settings, clock, supervisor, stack)
+        running = asyncio.create_task(supervisor.run())
+        stack.push_async_callback(_end, supervisor, running)
+        client = await stack.enter_async_context(httpx.AsyncClient(timeout=30))
+        origin = await stack.enter_async_context(serving(application))
+        yield Stage(scenario, network, watch, client, settings, clock, origin)
 
 
-def _load_labels(tx: Transaction, labels: list[Json]) -> None:
+async def _end(supervisor: Supervisor, running: asyncio.Task[None]) -> None:
+    supervisor.stop()
+    await running
+
+
+def _prepare(tx: Transaction, scenario: Scenario) -> None:
+    """What the stream does not carry: every recorded account is a member; the labels."""
+    for did in scenario.accounts.values():
+        actor = actors.ensure(tx, did)
+        tx.run("INSERT INTO member (actor, via, admitted_us) VALUES (?, 'operator', 0)", (actor,))
     tx.many(
         "INSERT OR REPLACE INTO label (src, uri, val, cid, neg, cts, exp) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
             (row["src"], row["uri"], row["val"], row["cid"] or "", int(row["neg"]), row["cts"], row["exp"])
-            for row in labels
+            for row in scenario.labels()
         ],
     )
-
-
-@contextlib.asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
-    """An ASGI app on Hypercorn on a port of loopback; its origin."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(100)
-    port = listener.getsockname()[1]
-    config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.accesslog = None
-    config.errorlog = None
-    stop = asyncio.Event()
-
-    async def with_lifespan(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            while True:
-                message = await receive()
-                await send({"type": f"{message['type']}.complete"})
-                if message["type"] == "lifespan.shutdown":
-                    return
-        await app(scope, receive, send)
-
-    task = asyncio.create_task(serve(with_lifespan, config, shutdown_trigger=stop.wait))
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        stop.set()
-        await task

@@ -11,7 +11,7 @@ import msgspec
 
 from appliance.ingest import snapshot
 from appliance.ingest.apply import Applier, Batch, Tally
-from appliance.ingest.merge import Rules
+from appliance.ingest.merge import Rules, Verdict
 from appliance.protocol.events import CommitEvent, Event
 from appliance.protocol.tid import tid_of
 from appliance.store import actors, records, repos, scans
@@ -64,7 +64,9 @@ FOLLOW = "app.bsky.graph.follow"
 BLOCK = "app.bsky.graph.block"
 PROFILE = "app.bsky.actor.profile"
 CREATED = "2025-12-31T12:00:00.000Z"
-EPOCH_ONE = 0
+
+
+Row = tuple[str, int, dict[str, Any]]
 
 
 def strong(target: str) -> dict[str, str]:
@@ -92,6 +94,9 @@ class World:
         for name in names:
             repos.want(self.tx, actors.ensure(self.tx, did(name)), self.now_us)
 
+    def track_did(self, whose: str) -> None:
+        repos.want(self.tx, actors.ensure(self.tx, whose), self.now_us)
+
     def member(self, name: str) -> int:
         """Admit an account as members do."""
         actor = actors.ensure(self.tx, did(name), self.now_us)
@@ -104,6 +109,16 @@ class World:
         ):
             repos.want(self.tx, followee[0], self.now_us)
         return actor
+
+    def leave(self, name: str) -> None:
+        """End a membership as members does."""
+        actor = self.actor(name)
+        self.tx.run("DELETE FROM member WHERE actor = ?", (actor,))
+        repos.unwant(self.tx, actor, self.now_us)
+        for followee in self.all(
+            "SELECT subject FROM link WHERE kind = 3 AND waiting = 0 AND actor = ?", actor
+        ):
+            repos.unwant(self.tx, followee[0], self.now_us)
 
     def event(
         self,
@@ -164,38 +179,80 @@ class World:
         event = self.event("", collection, rkey, None, **how)
         self.apply(msgspec.structs.replace(event, did=owner))
 
-    def scan(
-        self, who: str, base: int, pages: Iterable[list[tuple[str, int, dict[str, Any]]]], *collections: str
-    ) -> repos.Certificate | None:
-        """A complete snapshot of one page a collection: (rkey, value, body) each."""
-        actor = self.actor(who)
-        numbers = tuple(NUMBERS[nsid] for nsid in collections or (POST,))
-        repo = self.repo(who)
-        assert repos.start(self.tx, actor, repo.epoch, self.now_us)
-        scan_id = snapshot.begin_scan(
+    def fetched(self, address: str, body: dict[str, Any] | None, value: int = 7) -> Verdict:
+        """A single look at somebody's PDS."""
+        _, _, owner, collection, rkey = address.split("/")
+        return snapshot.fetched_row(
             self.tx,
-            actor,
-            epoch=repo.epoch,
+            self.rules,
+            actors.ensure(self.tx, owner),
+            NUMBERS[collection],
+            rkey,
+            None if body is None else cid(value),
+            None if body is None else msgspec.json.encode({"$type": collection, **body}),
+            self.now_us,
+        )
+
+    def begin(self, who: str, base: int, *names: str, epoch: int | None = None) -> int:
+        """A snapshot begins; its id."""
+        repo = self.repo(who)
+        assert repos.start(self.tx, repo.actor, repo.epoch, self.now_us)
+        scan = snapshot.begin_scan(
+            self.tx,
+            repo.actor,
+            epoch=repo.epoch if epoch is None else epoch,
             host="https://pds.test",
             method="listing",
             base_rev=rev(base),
-            collections=numbers,
+            collections=tuple(NUMBERS[nsid] for nsid in names or (POST,)),
             now_us=self.now_us,
         )
-        assert scan_id is not None
-        for number, page in zip(numbers, pages, strict=True):
-            rows = [
-                snapshot.Seen(rkey, cid(value), msgspec.json.encode({"$type": NSIDS[number], **body}))
-                for rkey, value, body in page
-            ]
-            assert snapshot.page_done(self.tx, scan_id, self.rules, rows, None, self.now_us)
-        return snapshot.finish_scan(self.tx, scan_id, self.now_us, read=numbers)
+        assert scan is not None
+        return scan
+
+    def page(self, scan: int, rows: list[Row], cursor: str | None = None, **how: Any) -> scans.Scan | None:
+        """One page of the collection at hand; without cursor its last."""
+        found = scans.find(self.tx, scan)
+        nsid = NSIDS[found.collections[0]] if found is not None else ""
+        seen = [
+            snapshot.Seen(rkey, cid(value), msgspec.json.encode({"$type": nsid, **body}))
+            for rkey, value, body in rows
+        ]
+        return snapshot.page_done(self.tx, scan, self.rules, seen, cursor, self.now_us, **how)
+
+    def finish(self, scan: int, *names: str) -> repos.Certificate | None:
+        return snapshot.finish_scan(
+            self.tx, scan, self.now_us, read=tuple(NUMBERS[nsid] for nsid in names or (POST,))
+        )
+
+    def scan(self, who: str, base: int, pages: Iterable[list[Row]], *names: str) -> repos.Certificate | None:
+        """A complete snapshot, one page for each collection."""
+        scan = self.begin(who, base, *names)
+        for page in pages:
+            assert self.page(scan, page)
+        return self.finish(scan, *names)
+
+    def begin_anew(self, who: str, base: int, *names: str) -> int:
+        """A snapshot of a repository that was LIVE."""
+        assert repos.resync(self.tx, self.actor(who), self.repo(who).epoch, "again", 0, self.now_us)
+        return self.begin(who, base, *names)
+
+    def scan_anew(
+        self, who: str, base: int, pages: Iterable[list[Row]], *names: str
+    ) -> repos.Certificate | None:
+        scan = self.begin_anew(who, base, *names)
+        for page in pages:
+            assert self.page(scan, page)
+        return self.finish(scan, *names)
 
     def live(self, *names: str) -> None:
         """Track these and call their repositories scanned at nothing."""
         self.track(*names)
         for name in names:
             self.scan(name, 0, [[]])
+
+    def known(self, who: str) -> int | None:
+        return actors.find_id(self.tx, did(who))
 
     def actor(self, who: str) -> int:
         found = actors.find_id(self.tx, did(who))

@@ -6,7 +6,6 @@ import base64
 import json
 from typing import Any
 
-import cbrrr
 import dag_cbor
 import pytest
 from hypothesis import example, given, settings
@@ -33,14 +32,6 @@ values = st.recursive(
 )
 
 
-def for_cbrrr(value: Any) -> Any:
-    if isinstance(value, Link):
-        return cbrrr.CID(bytes(value))
-    if isinstance(value, dict):
-        return {key: for_cbrrr(item) for key, item in value.items()}
-    return [for_cbrrr(item) for item in value] if isinstance(value, list) else value
-
-
 def for_dag_cbor(value: Any) -> Any:
     if isinstance(value, Link):
         return CID.decode(bytes(value))
@@ -63,7 +54,7 @@ def types(value: Any) -> Any:
 def test_all_encoders_agree_and_all_decoders_undo_them(value: Any) -> None:
     block = cbor.encode(value)
 
-    assert block == cbrrr.encode_dag_cbor(for_cbrrr(value)) == cbor_exact.encode(value)
+    assert block == cbor_exact.encode(value)
     for back in (
         cbor.decode(block),
         cbor.decode_strict(block),
@@ -75,8 +66,9 @@ def test_all_encoders_agree_and_all_decoders_undo_them(value: Any) -> None:
         assert types(back) == types(value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(values)
+@example({"b": LOOKS_LIKE_A_CID[0], "l": Link(LOOKS_LIKE_A_CID[0])})
 def test_the_slow_reference_agrees_too(value: Any) -> None:
     assert cbor.encode(value) == dag_cbor.encode(for_dag_cbor(value))
 

@@ -107,8 +107,9 @@ def _method(constant: ast.Constant, module: str) -> Route | None:
     """These modules name a method of the schemas only to answer it, or to have the PDS answer it."""
     if not module.startswith("appliance/xrpc/") and module != "appliance/writes/operations.py":
         return None
-    verb, about = _schema(str(constant.value))
-    return Route(f"/xrpc/{constant.value}", verb, about, module) if verb else None
+    nsid = str(constant.value)
+    verb, about = _schema(nsid)
+    return Route(f"/xrpc/{nsid}", verb, about, module) if verb else None
 
 
 def _schema(nsid: str) -> tuple[str, str]:

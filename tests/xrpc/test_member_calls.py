@@ -313,6 +313,19 @@ async def test_an_upload_with_an_expired_token_is_renewed_before_it_streams(coun
     assert counter.pds.blobs == [b"x" * 1000]
 
 
+async def test_wrong_tries_are_counted_for_the_address_that_the_proxy_names(tmp_path: Path) -> None:
+    async with opened(tmp_path, rate_limits="on") as counter:
+
+        async def try_(client: str) -> int:
+            body = {"identifier": "alice.test", "password": "aaaa-bbbb-cccc-dddd"}
+            headers = {"x-forwarded-for": client}
+            return (await counter.http.post(f"/xrpc/{CREATE}", json=body, headers=headers)).status_code
+
+        assert [await try_("192.0.2.1") for _ in range(6)] == [401] * 5 + [429]
+        assert await try_("192.0.2.1, 192.0.2.2") == 401
+        assert await try_("192.0.2.2, 192.0.2.1") == 429
+
+
 async def test_two_authorization_headers_are_one_too_many(counter: Counter) -> None:
     token = (await counter.signed_in())["accessJwt"]
     twice = [("authorization", f"Bearer {token}"), ("authorization", f"Bearer {token}")]

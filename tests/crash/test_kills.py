@@ -1,0 +1,56 @@
+"""SIGKILL at random while the world writes: in the end every timeline is exactly the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.journeys.harness import Process, World, comes_true
+from tests.journeys.judge import signed_in, what_is_wrong
+
+KILLS = int(os.environ.get("KILLS", "50"))
+RATE = 30.0
+RUN_S = (0.02, 0.9)
+SETTLE_S = 120.0
+
+
+@pytest.mark.invariant("position-with-rows")
+async def test_after_fifty_kills_nothing_is_lost_doubled_or_resurrected(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    world = World(tmp_path / "world", accounts=14)
+    await world.start(rate=RATE)
+    process = Process(tmp_path / "appliance", world.settings)
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+        try:
+            await process.start()
+            clients = await signed_in(process.origin, http, world.info["members"])
+            for _ in range(KILLS):
+                await asyncio.sleep(chance.uniform(*RUN_S))
+                await process.kill()
+                await process.start()
+            await world.stop()
+            await world.start(rate=0)
+            for client, member in zip(clients, world.info["members"], strict=True):
+                # The sign-in itself has survived every kill; a fresh one works as well.
+                await client.call("com.atproto.server.getSession")
+                await client.sign_in(member["handle"], member["password"])
+            took_s = await comes_true(lambda: what_is_wrong(world.info, clients), within_s=SETTLE_S)
+            rows = [len(await client.timeline()) for client in clients]
+            starts = sorted(process.starts_s)
+            print(
+                f"{KILLS} kills (seed {seed}): exact {took_s:.1f} s after the last; rows {rows};"
+                f" start to ready median {starts[len(starts) // 2]:.2f} s, slowest {starts[-1]:.2f} s"
+            )
+        except BaseException:
+            print(f"seed {seed}; {process.tail()}")
+            raise
+        finally:
+            if process.alive:
+                await process.stop()
+            await world.stop()
