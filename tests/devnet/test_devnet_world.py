@@ -146,6 +146,7 @@ async def test_the_world_goes_on_living_at_its_pace() -> None:
 # ---- truth
 
 
+@pytest.mark.invariant("truth-is-the-repositories")
 async def test_the_truth_from_outside_is_the_truth_from_inside(net: Network) -> None:
     for _ in range(100):
         net.world.act()
