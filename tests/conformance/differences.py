@@ -69,6 +69,20 @@ def _edited_posts_stay(scenario: Scenario, query: Query, ours: Any, theirs: Any)
     return list(one.items()) == list(two.items())
 
 
+def _reposted_once(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """They list both reposts of one post by one account. Without the second, theirs begins as ours does.
+
+    What we show beyond theirs fills the page from what follows, so there must be a limit to fill.
+    """
+    if query.nsid != "app.bsky.feed.getTimeline":
+        return False
+    mine, other = plain(ours).get("feed", []), plain(theirs).get("feed", [])
+    rest = [item for item in other if item.get("reason", {}).get("uri") not in scenario.doubled]
+    if mine[: len(rest)] != rest or len(rest) == len(other):
+        return False
+    return len(mine) <= len(other) and (len(mine) == len(rest) or "cursor" in plain(theirs))
+
+
 def _unmoved(value: Any, edited: frozenset[str]) -> Any:
     """Without the time of those posts."""
     if isinstance(value, dict):
@@ -93,4 +107,5 @@ OURS = [
         "a post that is written again under its key keeps its place and its reposts",
         _edited_posts_stay,
     ),
+    Case("P-4", "what one account reposts twice is in the timeline once", _reposted_once),
 ]
