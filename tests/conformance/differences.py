@@ -72,8 +72,8 @@ def _edited_posts_stay(scenario: Scenario, query: Query, ours: Any, theirs: Any)
 def _reposted_once(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
     """They list both reposts of one post by one account. Without the second both pages begin alike.
 
-    A page that holds one row less may be filled from what follows, or end where it is half full: the
-    shorter of the two must have a cursor that leads on.
+    A page that holds one row less may be filled from what follows, or end where it is half full, also where
+    a mute hides both: the shorter of the two must have a cursor that leads on.
     """
     if query.nsid != "app.bsky.feed.getTimeline":
         return False
@@ -81,8 +81,9 @@ def _reposted_once(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> 
     rest = [item for item in other if item.get("reason", {}).get("uri") not in scenario.doubled]
     shared = min(len(mine), len(rest))
     shorter = ours if len(mine) < len(rest) else theirs
-    alike = mine[:shared] == rest[:shared] and len(rest) < len(other)
-    return alike and (len(mine) == len(rest) or "cursor" in shorter)
+    if not scenario.doubled or mine[:shared] != rest[:shared]:
+        return False
+    return "cursor" in shorter or (len(mine) == len(rest) < len(other))
 
 
 def _unmoved(value: Any, edited: frozenset[str]) -> Any:
