@@ -20,7 +20,6 @@ from appliance.ingest.jetstream import Account, Identity, Sync, account_event, i
 from appliance.ingest.upstream import (
     COLLECTIONS,
     FRAME_MAX,
-    OTHER_HOST_MARGIN_US,
     SKIPPED,
     Chunk,
     Inflater,
@@ -151,16 +150,15 @@ class JetstreamV2:
         return changed
 
     def missed(self, start: Start, first: Chunk) -> str | None:
+        if not start.same_host or start.seq is None or first.seq is None:
+            return None  # asked by time; a time that is too old is announced
         # The seq itself is asked for again, so it comes first unless something is wrong.
-        if start.same_host and start.seq is not None and first.seq is not None:
-            if first.seq < start.seq:
-                return "the host's numbers start over"
-            if first.seq == start.seq:
-                return None
-        if start.time_us is None or first.time_us is None:
-            return None
-        tolerance_us = GAP_TOLERANCE_US if start.same_host else OTHER_HOST_MARGIN_US
-        return "the stream begins later than asked" if first.time_us > start.time_us + tolerance_us else None
+        if first.seq < start.seq:
+            return "the host's numbers start over"
+        late = (
+            first.time_us is None or start.time_us is None or first.time_us > start.time_us + GAP_TOLERANCE_US
+        )
+        return "the stream begins later than asked" if first.seq > start.seq and late else None
 
     async def _connect(self, start: Start | None, dictionary: tuple[int, bytes] | None) -> ClientConnection:
         params: Params = {"collections": list(COLLECTIONS)}

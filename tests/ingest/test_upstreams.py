@@ -14,6 +14,7 @@ from appliance.protocol import cid, dictionaries
 from appliance.store.collections import NUMBERS
 from tests.ingest.hosts import (
     BEGIN_US,
+    ClockAt,
     Host,
     Line,
     Reading,
@@ -298,3 +299,41 @@ async def test_a_mute_server_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_cid_of_a_made_up_post_is_well_formed() -> None:
     assert cid.from_text(post_event(1, 1, BEGIN_US)["commit"]["cid"])
+
+
+@pytest.mark.parametrize("wire", ["v1", "v2", "relay"])
+async def test_a_network_without_a_word_is_covered_from_the_connection_on(tmp_path: Path, wire: str) -> None:
+    host = Host(wire)
+    async with host.running():
+        async with reading(tmp_path, host) as at:
+            await at.until("SELECT count(*) FROM upstream", 1)
+            begun_us = await at.value("SELECT time_us FROM upstream")
+            assert 0 <= BEGIN_US + 30_000_000 - begun_us <= 120_000_000
+            assert await at.value("SELECT seq FROM upstream") is None
+        # Away for hours; meanwhile something is written.
+        later_us = BEGIN_US + 3 * 3600_000_000
+        lines = [relay_line(frame) for frame in frames()[:5]] if wire == "relay" else made(wire, 5, later_us)
+        host.lines += lines
+        async with reading(tmp_path, host, clock=ClockAt(later_us + 60_000_000)) as at:
+            if wire == "relay":
+                # Its numbers tell nothing about that time: what was written is for the audit to find.
+                await at.until("SELECT count(*) FROM gap", 1)
+                await host.add(*[relay_line(frame) for frame in frames()[5:8]])
+                await at.until("SELECT seq FROM upstream", host.lines[-1].seq)
+            else:
+                await at.until("SELECT count(*) FROM record WHERE state = 1", 5)
+                assert await at.value("SELECT count(*) FROM gap") == 0
+        async with reading(tmp_path, host, clock=ClockAt(later_us + 120_000_000)) as at:
+            await connected(host, 3)
+            assert await at.value("SELECT count(*) FROM gap") == (1 if wire == "relay" else 0)
+
+
+async def test_a_v1_stream_that_was_left_longer_than_it_keeps_events_is_a_gap(tmp_path: Path) -> None:
+    host = Host("v1")
+    async with host.running():
+        async with reading(tmp_path, host) as at:
+            await at.until("SELECT count(*) FROM upstream", 1)
+        later_us = BEGIN_US + 30 * 3600_000_000
+        host.lines += made("v1", 5, later_us)
+        async with reading(tmp_path, host, clock=ClockAt(later_us + 60_000_000)) as at:
+            await at.until("SELECT count(*) FROM gap", 1)
