@@ -1,7 +1,7 @@
 """Compares what members of a running demo are shown with the repositories.
 
-``python -m tests.journeys.report INFO``, the file of ``demo --info``. Lists every row that is rightly absent, with its reason, and every fault;
-the exit code is 0 only when there is none.
+``python -m tests.journeys.report INFO``, the file of ``demo --info``. Lists every row that is rightly
+absent, with its reason, and every fault; the exit code is 0 only when there is none.
 """
 
 from __future__ import annotations
