@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,7 +16,6 @@ from cachetools import TTLCache
 from appliance.clock import Clock, SystemClock
 from appliance.errors import BadInput, NotFound
 from appliance.protocol import cid as cids
-from appliance.protocol.syntax import is_did
 
 # Those that addresses in our answers name, and those that clients make of them.
 PRESETS = frozenset(
@@ -23,6 +23,8 @@ PRESETS = frozenset(
 )
 PICTURE_BYTES_MAX = 10_000_000
 CID_CHARS_MAX = 100
+RAW = 0x55
+_OWNER = re.compile(r"did:plc:[a-z2-7]{24}|did:web:[a-zA-Z0-9.-]{1,253}(?:%3A[0-9]{1,5})?")
 FETCHES_MAX = 16
 ABSENT_S = 300.0
 ABSENT_MAX = 10_000
@@ -66,7 +68,7 @@ class Images:
     async def get(self, preset: str, did: str, cid_text: str) -> Picture:
         """Raises NotFound for what isn't a picture or isn't there, Unavailable when the owner is silent."""
         cid = _blob_of(cid_text)
-        if preset not in PRESETS or not is_did(did) or cid is None:
+        if preset not in PRESETS or not _OWNER.fullmatch(did) or cid is None:
             raise NotFound("no such picture", name="BlobNotFound")
         path = self._folder / cid_text[-2:] / cid_text
         data = await asyncio.to_thread(_read, path)
@@ -128,7 +130,7 @@ def _blob_of(text: str) -> bytes | None:
         cid = cids.from_text(text)
     except BadInput:
         return None
-    return cid if cids.is_raw(cid) and cids.to_text(cid) == text else None
+    return cid if cid[1] == RAW and cids.to_text(cid) == text else None
 
 
 def _read(path: Path) -> bytes | None:

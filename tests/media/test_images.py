@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import BadInput, NotFound, Unavailable
+from appliance.clock import ManualClock
+from appliance.errors import NotFound, Unavailable
 from appliance.media.images import Images
 from appliance.protocol import cid
 
@@ -62,7 +63,7 @@ async def test_many_who_ask_at_once_cause_one_fetch_and_one_who_leaves_spoils_no
 async def test_other_bytes_than_the_cid_names_are_refused_and_not_kept(tmp_path: Path) -> None:
     images = Images(tmp_path, Owner(PNG + b"x").fetch, cache_bytes=10_000_000)
 
-    with pytest.raises(BadInput):
+    with pytest.raises(NotFound):
         await images.get("avatar", DID, name_of(PNG))
 
     assert not list(tmp_path.glob("*/*"))
@@ -90,7 +91,7 @@ async def test_what_cannot_be_a_picture_is_refused_before_anybody_is_asked(
 ) -> None:
     owner = Owner()
 
-    with pytest.raises(BadInput):
+    with pytest.raises(NotFound):
         await Images(tmp_path, owner.fetch, cache_bytes=10_000_000).get(preset, did, name)
 
     assert owner.asked == 0
@@ -115,3 +116,111 @@ async def test_an_owner_out_of_reach_is_said_to_be_so(tmp_path: Path) -> None:
 
     with pytest.raises(Unavailable):
         await Images(tmp_path, fetch, cache_bytes=1000).get("avatar", DID, name_of(PNG))
+
+
+async def test_what_the_owner_lacks_is_asked_for_again_only_after_a_while(tmp_path: Path) -> None:
+    clock = ManualClock()
+    asked = 0
+
+    async def fetch(did: str, cid: str) -> bytes:
+        nonlocal asked
+        asked += 1
+        raise NotFound("gone", name="BlobNotFound")
+
+    images = Images(tmp_path, fetch, cache_bytes=1000, clock=clock)
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            await images.get("avatar", DID, name_of(PNG))
+    assert asked == 1
+
+    await clock.advance(301)
+    with pytest.raises(NotFound):
+        await images.get("avatar", DID, name_of(PNG))
+
+    assert asked == 2
+
+
+async def test_an_owner_out_of_reach_is_asked_again_at_once(tmp_path: Path) -> None:
+    answers: list[bytes | Exception] = [Unavailable("no answer"), PNG]
+
+    async def fetch(did: str, cid: str) -> bytes:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    images = Images(tmp_path, fetch, cache_bytes=1000)
+    with pytest.raises(Unavailable):
+        await images.get("avatar", DID, name_of(PNG))
+
+    assert (await images.get("avatar", DID, name_of(PNG))).mime == "image/png"
+
+
+async def test_what_is_too_large_for_a_picture_is_neither_kept_nor_served(tmp_path: Path) -> None:
+    large = PNG + bytes(10_000_001)
+
+    with pytest.raises(NotFound):
+        await Images(tmp_path, Owner(large).fetch, cache_bytes=10**9).get("avatar", DID, name_of(large))
+
+    assert not list(tmp_path.glob("*/*"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+        b"<!doctype html><script>alert(1)</script>",
+        b"%PDF-1.7",
+        b"II*\x00",
+        b"SIMPLE  =",
+        b"RIFF\x00\x00\x00\x00WAVE",
+        b"",
+    ],
+)
+async def test_other_kinds_of_files_are_not_passed_through(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(NotFound):
+        await Images(tmp_path, Owner(data).fetch, cache_bytes=10**6).get("avatar", DID, name_of(data))
+
+    assert not list(tmp_path.glob("*/*"))
+
+
+@pytest.mark.parametrize(
+    "did",
+    [
+        "did:plc:short",
+        "did:key:zQ3s",
+        "did:web:a/../b",
+        "did:web:user@host",
+        "did:plc:44YBARD66VV44ZKSJE25O7DZ",
+    ],
+)
+async def test_owners_are_named_in_the_ways_of_this_network(tmp_path: Path, did: str) -> None:
+    owner = Owner()
+
+    with pytest.raises(NotFound):
+        await Images(tmp_path, owner.fetch, cache_bytes=10**6).get("avatar", did, name_of(PNG))
+
+    assert owner.asked == 0
+
+
+async def test_no_more_than_a_few_pictures_are_fetched_at_a_time(tmp_path: Path) -> None:
+    running = most = 0
+    gate = asyncio.Event()
+
+    async def fetch(did: str, cid: str) -> bytes:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await gate.wait()
+        running -= 1
+        return pictures[cid]
+
+    pictures = {name_of(PNG + bytes([n])): PNG + bytes([n]) for n in range(40)}
+    images = Images(tmp_path, fetch, cache_bytes=10**6)
+    waiting = [asyncio.create_task(images.get("avatar", DID, name)) for name in pictures]
+    while most < 16:
+        await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(*waiting)
+
+    assert most == 16

@@ -34,6 +34,7 @@ class World:
     def __init__(self, site: Site) -> None:
         self.site = site
         self._number = 0
+        self.focus = ""
 
     def person(self, name: str, handle: str, *, avatar: int | None = None, **more: Any) -> Json:
         did = did_of(handle.partition(".")[0])
@@ -44,7 +45,7 @@ class World:
 
     def picture(self, preset: str, did: str, width: int, height: int, seed: int) -> str:
         # Small ones of the right shape do: browsers scale them.
-        scale = max(width, height) / 150
+        scale = max(width, height) / 90
         cid = self.site.album.add(png(round(width / scale), round(height / scale), seed))
         return f"{self.site.origin}/img/{preset}/plain/{did}/{cid}@jpeg"
 
@@ -164,7 +165,7 @@ def furnish(site: Site) -> World:
     bare = w.person("", "no-name.example.net")
     dora = w.person("Dora ✨", "dora.example.social", avatar=6)
 
-    text = "Wrote up how the tide tables were computed by hand before 1880: example.org/tides — thanks @ivo.example.net"
+    text = "Wrote up how tide tables were computed by hand before 1880: example.org/tides — thanks @ivo.example.net"
     tides = w.post(
         mara,
         text,
@@ -177,7 +178,7 @@ def furnish(site: Site) -> World:
             w,
             mara,
             "Tide tables before machines",
-            "Three clerks, nineteen constituents, and a great deal of patience: how the Admiralty got its tables.",
+            "Three clerks, nineteen constituents, and a great deal of patience: how the tables were made.",
             "https://www.example.org/tides",
             21,
         ),
@@ -409,14 +410,14 @@ def _threads(
     thread["parent"] = {**node(middle), "parent": {**node(top), "parent": gone}}
     w.site.shelf.threads[focus["uri"]] = thread
     w.site.shelf.threads[top["uri"]] = node(top, node(middle))
-    w.focus = focus["uri"]  # type: ignore[attr-defined]
+    w.focus = focus["uri"]
 
 
 PLAIN = (
     "Rain again, which is good for the beans and bad for everything else I had planned today.",
     "Small thing that pleased me: the library stamps its books by hand, and the stamp is from 1961.",
     "Reading about how fonts were cut. The punch for a full stop took an hour.",
-    "If you have a spare half hour, walk along the canal to the second lock and back. Nothing happens. It is lovely.",
+    "If you have a spare half hour, walk along the canal to the second lock and back. It is lovely.",
     "Question for those who bake: does the dough notice when you change the flour halfway through?",
     "The train stood for an hour in a field of barley, and nobody minded.",
     "Notes from the meeting: we agreed. I will write it down before we forget that we did.",

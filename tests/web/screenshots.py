@@ -1,4 +1,4 @@
-"""Pictures of every page in both themes and three widths: python -m tests.web.screenshots FOLDER [page ...]."""
+"""Every page in both themes and three widths: python -m tests.web.screenshots FOLDER [page ...]."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def main(folder: Path, only: list[str]) -> None:
                     f"/profile/{samples.did_of('a-rather-long-handle-that-goes-on-and-on')}",
                     True,
                 ),
-                "thread": (f"/post/{world.focus}", True),  # type: ignore[attr-defined]
+                "thread": (f"/post/{world.focus}", True),
                 "login": ("/login", False),
                 "welcome": ("/", False),
                 "error": ("/post/at://did:plc:44ybard66vv44zksje25o7dz/app.bsky.feed.post/3none", True),
@@ -64,9 +64,7 @@ async def main(folder: Path, only: list[str]) -> None:
                         await page.screenshot(
                             path=folder / f"{name}-{size}-{theme}.png",
                             full_page=tall,
-                            clip={"x": 0, "y": 0, "width": width, "height": HEIGHT}
-                            if tall
-                            else None,
+                            clip={"x": 0, "y": 0, "width": width, "height": HEIGHT} if tall else None,
                         )
                         await context.close()
     print(f"{len(list(folder.glob('*.png')))} pictures in {folder}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import colorsys
 import contextlib
+import functools
 import math
 import socket
 import zlib
@@ -265,6 +266,7 @@ async def running(
             await task
 
 
+@functools.lru_cache(maxsize=1000)
 def png(width: int, height: int, seed: int) -> bytes:
     """A picture that looks like hills under a sky, differing by seed."""
     tone = (seed * 47) % 360

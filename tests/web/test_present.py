@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.web import present
+from appliance.web.present import Look
 from tests.shared import shared
 
 NOW_US = 1_795_244_191_751_000
 MINUTE_US = 60_000_000
+LOOK = Look(NOW_US, "http://localhost:2580", "did:plc:44ybard66vv44zksje25o7dz")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def test_every_recorded_timeline_can_be_shown() -> None:
     for path in sorted(shared("conformance").glob("*/responses/*getTimeline*.json")):
         body = orjson.loads(path.read_bytes())["response"]["body"]
         for item in body.get("feed", []):
-            entry = present.entry(item, NOW_US)
+            entry = present.entry(item, LOOK)
             assert entry.post.author is not None
             assert entry.post.author.handle == item["post"]["author"]["handle"]
             shown += 1
@@ -79,7 +81,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_a_view_of_any_shape_gives_an_entry(item: Any) -> None:
-    present.entry(item if isinstance(item, dict) else {"post": item}, NOW_US)
+    present.entry(item if isinstance(item, dict) else {"post": item}, LOOK)
 
 
 def _iso(at_us: int) -> str:
