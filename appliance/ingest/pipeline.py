@@ -86,6 +86,8 @@ class Pipeline:
         """Read and commit, until cancelled. Raises what only a restart from the stored position mends."""
         self._waiting = self._empty_queue()
         self._position = self._committed = await self._stored()
+        # Before the first frame is read: whose commits are to be checked.
+        await self._database.write(self._applier.tracked.refresh)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._read_forever(), name="ingest reader")
             group.create_task(self._commit_forever(), name="ingest committer")
