@@ -101,7 +101,7 @@ CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey
 -- owner: ingest · index · what timelines and author feeds list: each living post, and each living
 -- repost unless its subject is known to be deleted.
 -- subject = id for a post, the reposted post's record id for a repost.
--- flags: 1 repost, 2 reply, 4 images or gallery, 8 video, 16 quote
+-- flags: 1 repost, 2 reply, 4 images or gallery, 8 video, 16 quote, 128 reposted before by the same account
 CREATE TABLE item (
   id INTEGER PRIMARY KEY REFERENCES record (id),
   actor INTEGER NOT NULL,

@@ -246,7 +246,7 @@ class Network:
 
     def _info(self) -> dict[str, Any]:
         ports = self.state.ports
-        members = [account for account in self.state.accounts.values() if account.active]
+        members = [each for each in self.state.accounts.values() if each.status != "deleted"]
         return {
             "appliance": None,
             "plc": f"http://localhost:{ports['plc']}",

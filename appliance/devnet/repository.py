@@ -35,7 +35,8 @@ class Repository:
         self.blobs: dict[str, set[str]] = {}
         self._nodes: dict[bytes, bytes] | None = None
         self._stale = 0
-        self._head(commit)
+        self._data: bytes | None = None
+        self._head(commit, commits.parse(commit).rev)
         for path, block in records:
             self._put(path, block)
 
@@ -82,7 +83,7 @@ class Repository:
                 self._put(write.path, write.block)
             else:
                 self._remove(write.path)
-        self._head(body.commit)
+        self._head(body.commit, body.rev)
         if self._nodes is not None and self._stale > _STALE_NODES_MAX:
             self._nodes = {name: self._nodes[name] for name in self.tree().node_cids()}
             self._stale = 0
@@ -90,8 +91,20 @@ class Repository:
     def resign(self, rev: str, key: PrivateKey) -> bytes:
         """A commit of the same records under another key or rev; becomes the head."""
         _, commit = commits.sign(self.did, rev, self.data, key)
-        self._head(commit)
+        self._head(commit, rev)
         return commit
+
+    @property
+    def data(self) -> bytes:
+        """Root of the tree."""
+        if self._data is None:
+            self._data = commits.parse(self.commit_block).data
+        return self._data
+
+    @property
+    def commit(self) -> bytes:
+        """CID of the newest commit."""
+        return cid.cid_of(self.commit_block)
 
     def tree(self) -> mst.Tree:
         """The tree as of the head."""
@@ -168,12 +181,11 @@ class Repository:
             self.collections.pop(collection, None)
         self.blobs.pop(path, None)
 
-    def _head(self, block: bytes) -> None:
-        commit = commits.parse(block)
-        self.commit = cid.cid_of(block)
+    def _head(self, block: bytes, rev: str) -> None:
+        # Read when needed: most heads of a replayed journal are gone before anybody asks.
         self.commit_block = block
-        self.rev = commit.rev
-        self.data = commit.data
+        self.rev = rev
+        self._data = None
 
 
 def blobs_of(block: bytes) -> set[str]:

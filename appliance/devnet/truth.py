@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import httpx
 
 from appliance.devnet.state import State
-from appliance.protocol import cbor, cid, datamodel
+from appliance.protocol import cbor, cid, datamodel, lexicons
 
 POST = "app.bsky.feed.post"
 REPOST = "app.bsky.feed.repost"
@@ -25,7 +25,7 @@ COLLECTIONS = (POST, REPOST, FOLLOW, BLOCK)
 # A judge reads beside the limits and delays of the PDSs, as an operator's key does at the reference.
 BYPASS = {"x-ratelimit-bypass": "devnet"}
 
-Reason: TypeAlias = Literal["subject-gone", "subject-inactive", "duplicate-repost", "blocked"]
+Reason: TypeAlias = Literal["subject-gone", "subject-inactive", "duplicate-repost", "blocked", "invalid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Difference:
 
 @dataclass(slots=True)
 class Account:
-    """One account's records by collection and record key: (cid, value in its JSON form)."""
+    """One account's records by collection and record key: (cid, data-model value)."""
 
     active: bool
     records: Mapping[str, Mapping[str, tuple[str, Any]]]
@@ -114,6 +114,8 @@ class Network:
                 uri = f"at://{did}/{POST}/{rkey}"
                 if did in hidden:
                     dropped.append(Dropped(uri, "blocked"))
+                elif not _valid(POST, value):
+                    dropped.append(Dropped(uri, "invalid"))
                 else:
                     rows.append(Row(uri, name, "post", did, uri, value["createdAt"]))
             self._reposts(did, account, hidden, rows, dropped)
@@ -125,6 +127,9 @@ class Network:
         groups: dict[str, list[str]] = {}
         reposts = account.records.get(REPOST, {})
         for rkey, (_, value) in sorted(reposts.items()):
+            if not _valid(REPOST, value):
+                dropped.append(Dropped(f"at://{did}/{REPOST}/{rkey}", "invalid"))
+                continue
             groups.setdefault(value["subject"]["uri"], []).append(rkey)
         for subject, rkeys in groups.items():
             uris = [f"at://{did}/{REPOST}/{rkey}" for rkey in rkeys]
@@ -145,14 +150,15 @@ class Network:
         account = self.accounts.get(author)
         if account is not None and not account.active:
             return "subject-inactive"
-        if collection != POST or account is None or rkey not in account.records.get(POST, {}):
+        posts = account.records.get(POST, {}) if account is not None and collection == POST else {}
+        if rkey not in posts or not _valid(POST, posts[rkey][1]):
             return "subject-gone"
         return None
 
     def _subjects(self, did: str, collection: str) -> list[Any]:
         account = self.accounts.get(did)
         records = account.records.get(collection, {}) if account is not None and account.active else {}
-        return [value.get("subject") for _, value in records.values()]
+        return [value.get("subject") for _, value in records.values() if _valid(collection, value)]
 
     def _hidden(self, member: str) -> set[str]:
         blocked = {subject for subject in self._subjects(member, BLOCK) if isinstance(subject, str)}
@@ -168,7 +174,7 @@ def from_state(state: State) -> Network:
             continue
         found = {
             collection: {
-                rkey: (cid.to_text(name), datamodel.to_parsed(cbor.decode(block)))
+                rkey: (cid.to_text(name), cbor.decode(block))
                 for rkey, (name, block) in account.repository.collections.get(collection, {}).items()
             }
             for collection in COLLECTIONS
@@ -191,13 +197,19 @@ async def from_network(info: Mapping[str, Any]) -> Network:
     return Network(accounts)
 
 
+def _valid(collection: str, value: Any) -> bool:
+    """As the network's servers judge what others wrote; what is not valid is nowhere shown."""
+    return lexicons.validate_value(collection, value, published=True) is None
+
+
 async def _records(client: httpx.AsyncClient, origin: str, did: str) -> dict[str, dict[str, tuple[str, Any]]]:
     found: dict[str, dict[str, tuple[str, Any]]] = {}
     for collection in COLLECTIONS:
         params = {"repo": did, "collection": collection}
         listed = await _pages(client, f"{origin}/xrpc/com.atproto.repo.listRecords", params, "records", 100)
         found[collection] = {
-            record["uri"].rpartition("/")[2]: (record["cid"], record["value"]) for record in listed
+            record["uri"].rpartition("/")[2]: (record["cid"], datamodel.from_parsed(record["value"]))
+            for record in listed
         }
     return found
 

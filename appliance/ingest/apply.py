@@ -32,6 +32,9 @@ from appliance.store.database import Transaction
 # A rev may be this far ahead of our clock: https://atproto.com/specs/sync
 REV_AHEAD_MAX_US = 5 * 60 * 1_000_000
 _LAST_CLOCK = 1023
+# Version 1, DAG-CBOR, SHA-256, in base32: https://atproto.com/specs/data-model
+_CID_OF_RECORD = "bafyrei"
+_CID_LENGTH = 59
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -191,6 +194,9 @@ class _Run:
             cid, body = event.cid, event.record
             if cid is None or body is None:
                 self._without_body(event, actor)
+                return
+            if len(cid) != _CID_LENGTH or not cid.startswith(_CID_OF_RECORD):
+                self.bury(event, "not a CID of a record")
                 return
         else:
             self._suspect(event.did, "an unknown operation")

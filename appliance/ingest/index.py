@@ -59,6 +59,8 @@ def vanish(tx: Transaction, record: int, collection: int, now_us: int) -> None:
         return
     if removed.kind == links.REPOST:
         posts.remove_repost(tx, record)
+        if removed.successor is not None:
+            posts.repost_counts(tx, removed.successor)
     if not removed.pair_ended:
         return
     if removed.kind == links.LIKE:
@@ -123,7 +125,7 @@ def _link_appears(
     first = links.add(tx, record, kind, source, subject, order.sort_ms, order.tie)
     if kind == links.REPOST:
         assert order.arrival is not None
-        posts.add_repost(tx, record, actor, subject, order.sort_ms, order.tie, order.arrival)
+        posts.add_repost(tx, record, actor, subject, order.sort_ms, order.tie, order.arrival, again=not first)
     if not first:
         return None
     if kind == links.LIKE:

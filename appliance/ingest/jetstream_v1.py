@@ -19,6 +19,7 @@ from appliance.ingest.upstream import (
     COLLECTIONS,
     FRAME_MAX,
     OTHER_HOST_MARGIN_US,
+    RETENTION_ASSUMED_US,
     SKIPPED,
     Chunk,
     Inflater,
@@ -133,10 +134,13 @@ class JetstreamV1:
         return changed
 
     def missed(self, start: Start, first: Chunk) -> str | None:
-        # On the same host the event at the position itself is within what is asked for again.
         if start.time_us is None or first.time_us is None:
             return None
-        tolerance_us = 0 if start.same_host else OTHER_HOST_MARGIN_US
+        if not start.seen:
+            tolerance_us = RETENTION_ASSUMED_US
+        else:
+            # On the same host the event at the position itself is within what is asked for again.
+            tolerance_us = 0 if start.same_host else OTHER_HOST_MARGIN_US
         return "the stream begins later than asked" if first.time_us > start.time_us + tolerance_us else None
 
     def _commit(self, commit: _Commit | None, did: str, time_us: int) -> CommitEvent:

@@ -20,7 +20,6 @@ from appliance.ingest.jetstream import Account, Identity, Sync, account_event, i
 from appliance.ingest.upstream import (
     COLLECTIONS,
     FRAME_MAX,
-    OTHER_HOST_MARGIN_US,
     SKIPPED,
     Chunk,
     Inflater,
@@ -30,6 +29,7 @@ from appliance.ingest.upstream import (
     WireName,
     broken,
     cursor_us,
+    good_seq,
     good_time,
     origin_of,
     parsed,
@@ -151,16 +151,15 @@ class JetstreamV2:
         return changed
 
     def missed(self, start: Start, first: Chunk) -> str | None:
+        if not start.same_host or start.seq is None or first.seq is None:
+            return None  # asked by time; a time that is too old is announced
         # The seq itself is asked for again, so it comes first unless something is wrong.
-        if start.same_host and start.seq is not None and first.seq is not None:
-            if first.seq < start.seq:
-                return "the host's numbers start over"
-            if first.seq == start.seq:
-                return None
-        if start.time_us is None or first.time_us is None:
-            return None
-        tolerance_us = GAP_TOLERANCE_US if start.same_host else OTHER_HOST_MARGIN_US
-        return "the stream begins later than asked" if first.time_us > start.time_us + tolerance_us else None
+        if first.seq < start.seq:
+            return "the host's numbers start over"
+        late = (
+            first.time_us is None or start.time_us is None or first.time_us > start.time_us + GAP_TOLERANCE_US
+        )
+        return "the stream begins later than asked" if first.seq > start.seq and late else None
 
     async def _connect(self, start: Start | None, dictionary: tuple[int, bytes] | None) -> ClientConnection:
         params: Params = {"collections": list(COLLECTIONS)}
@@ -196,7 +195,7 @@ class JetstreamV2:
         except BadInput:
             time_us = 0
         seq = payload.seq
-        if seq <= 0 or not good_time(time_us):
+        if not good_seq(seq) or not good_time(time_us):
             why = "an event without number or time"
             return Chunk([broken(self.wire, why, text, payload.did or None)], None, None, size)
         events: list[Event]
@@ -243,7 +242,7 @@ class JetstreamV2:
             found = _decode_numbered(text).payload
             message, did, seq = text, found.did, found.seq
             time_us = None if found.time is None else self._time_us(found.time)
-        if seq is None or seq <= 0 or time_us is None or not good_time(time_us):
+        if seq is None or not good_seq(seq) or time_us is None or not good_time(time_us):
             seq = time_us = None
         event = broken(self.wire, error.message, message, did, time_us or 0)
         return Chunk([event], seq, time_us, len(message) + 200)

@@ -70,7 +70,7 @@ def put(tx: Transaction, fact: Fact, rules: Rules) -> Verdict:
     if not state:
         floor = records.floor(tx, fact.actor, fact.collection)
         # A scan at the floor itself may repair what an earlier one at the same rev left out.
-        if floor is not None and (version < floor or (live and version == floor)):
+        if floor is not None and version < floor:
             return Verdict.OLD
     else:
         stored = (epoch, rev, n)

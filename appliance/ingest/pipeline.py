@@ -86,6 +86,8 @@ class Pipeline:
         """Read and commit, until cancelled. Raises what only a restart from the stored position mends."""
         self._waiting = self._empty_queue()
         self._position = self._committed = await self._stored()
+        # Before the first frame is read: whose commits are to be checked.
+        await self._database.write(self._applier.tracked.refresh)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._read_forever(), name="ingest reader")
             group.create_task(self._commit_forever(), name="ingest committer")
@@ -223,21 +225,23 @@ class Pipeline:
         elif chunk.seq is None and before_us is not None and time_us < before_us:
             # Asked for again, or the server's clock has stepped back: the rewind covers that.
             chunk = chunk._replace(time_us=before_us)
-        self._position = (wire.name, Start(chunk.seq, chunk.time_us, same_host=True))
+        # A chunk that says nothing but a time is the connection's own.
+        seen = chunk.seq is not None or bool(chunk.events) or (known is not None and known[1].seen)
+        self._position = (wire.name, Start(chunk.seq, chunk.time_us, same_host=True, seen=seen))
         return chunk
 
     def _start(self, wire: Wire) -> Start | None:
         if self._position is None:
             return None
         name, start = self._position
-        return start if name == wire.name else Start(None, start.time_us, same_host=False)
+        return start if name == wire.name else start._replace(seq=None, same_host=False)
 
     async def _stored(self) -> tuple[str, Start] | None:
         found = await self._database.read(upstreams.newest)
         if found is None:
             return None
         name, position = found
-        return name, Start(position.seq, position.time_us, same_host=True)
+        return name, Start(position.seq, position.time_us, same_host=True, seen=position.events > 0)
 
     # ---------------------------------------------------------------- committing
 

@@ -27,6 +27,7 @@ TEXT_MAX: Final = 8 * 1024 * 1024  # an event beyond this, decompressed, is kept
 RAW_KEPT_MAX: Final = 64 * 1024  # of a broken event
 DEPTH_MAX: Final = 64
 OTHER_HOST_MARGIN_US: Final = 60_000_000
+RETENTION_ASSUMED_US: Final = 20 * 3600 * 1_000_000
 FIRST_TIME_US: Final = 10**15  # 2001: smaller numbers are seconds, milliseconds or seqs by mistake
 LAST_TIME_US: Final = 10**16
 _PLACES_MAX: Final = 65_536
@@ -60,11 +61,16 @@ class Chunk(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Where to go on: the last event taken. ``seq`` means something to the same host alone."""
+    """Where to go on: the last event taken. ``seq`` means something to the same host alone.
+
+    ``seen`` is False when no event was there yet, just a connection: then the time of the first event
+    says nothing about what may be missing before it.
+    """
 
     seq: int | None
     time_us: int | None
     same_host: bool
+    seen: bool = True
 
 
 class TooOld(Unavailable):
@@ -201,6 +207,11 @@ def cursor_us(start: Start, rewind_us: int) -> int | None:
     # A cursor in another unit would be taken for a seq, or for the future: a silent gap.
     assert FIRST_TIME_US <= cursor < LAST_TIME_US, cursor
     return cursor
+
+
+def good_seq(seq: int) -> bool:
+    """Whether that can be an event's number, and neither a time nor more than the database holds."""
+    return 0 < seq < FIRST_TIME_US
 
 
 def good_time(time_us: int) -> bool:

@@ -22,6 +22,7 @@ class Removed(NamedTuple):
     actor: int
     subject: int
     pair_ended: bool
+    successor: int | None
 
 
 def add(tx: Transaction, link: int, kind: int, actor: int, subject: int, sort_ms: int, tie: int) -> bool:
@@ -42,13 +43,15 @@ def remove(tx: Transaction, link: int) -> Removed | None:
     if not rows:
         return None
     kind, actor, subject, waited = rows[0]
-    followed = waited or tx.run(
+    if waited:
+        return Removed(kind, actor, subject, pair_ended=False, successor=None)
+    successor = tx.value(
         "UPDATE link SET waiting = 0 WHERE id ="
         " (SELECT id FROM link WHERE kind = ? AND actor = ? AND subject = ? AND waiting = 1"
-        " ORDER BY id LIMIT 1)",
+        " ORDER BY id LIMIT 1) RETURNING id",
         (kind, actor, subject),
     )
-    return Removed(kind, actor, subject, not followed)
+    return Removed(kind, actor, subject, pair_ended=successor is None, successor=successor)
 
 
 def exists(reader: Reader, kind: int, actor: int, subject: int) -> bool:

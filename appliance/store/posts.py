@@ -14,6 +14,8 @@ VIDEO: Final = 8
 QUOTE: Final = 16
 BREAKS_THREAD_GATE: Final = 32
 BREAKS_POST_GATE: Final = 64
+# Of an item only: a repost of what the same account has reposted before. Home shows a thing once.
+AGAIN: Final = 128
 
 
 class Ties(NamedTuple):
@@ -50,14 +52,27 @@ def remove(tx: Transaction, post: int) -> None:
 
 
 def add_repost(
-    tx: Transaction, repost: int, actor: int, subject: int, sort_ms: int, tie: int, arrival: int
+    tx: Transaction,
+    repost: int,
+    actor: int,
+    subject: int,
+    sort_ms: int,
+    tie: int,
+    arrival: int,
+    *,
+    again: bool,
 ) -> None:
     """List the repost, unless its subject is known to be gone."""
     tx.run(
-        "INSERT INTO item (id, actor, sort_ms, tie, subject, flags, arrival) SELECT ?1, ?2, ?3, ?4, ?5, 1, ?6"
-        " WHERE (SELECT state FROM record WHERE id = ?5) <> 2",
-        (repost, actor, sort_ms, tie, subject, arrival),
+        "INSERT INTO item (id, actor, sort_ms, tie, subject, flags, arrival)"
+        " SELECT ?1, ?2, ?3, ?4, ?5, ?7, ?6 WHERE (SELECT state FROM record WHERE id = ?5) <> 2",
+        (repost, actor, sort_ms, tie, subject, arrival, REPOST | (AGAIN if again else 0)),
     )
+
+
+def repost_counts(tx: Transaction, repost: int) -> None:
+    """The repost before it is gone: now this is the one."""
+    tx.run("UPDATE item SET flags = ? WHERE id = ?", (REPOST, repost))
 
 
 def remove_repost(tx: Transaction, repost: int) -> None:
@@ -72,13 +87,16 @@ def hide_reposts(tx: Transaction, subject: int) -> None:
 
 def show_reposts(tx: Transaction, subject: int) -> None:
     """The subject is back: list its reposts where they always stood."""
+    # The partial indexes of link are used only where waiting is compared with a constant.
     tx.run(
         "INSERT INTO item (id, actor, sort_ms, tie, subject, flags, arrival)"
-        " SELECT r.id, r.actor, r.sort_ms, r.tie, ?1, 1, r.arrival FROM record r WHERE r.id IN ("
-        "  SELECT l.id FROM link l WHERE l.kind = 2 AND l.subject = ?1 AND l.waiting = 0 UNION ALL"
-        "  SELECT w.id FROM link l CROSS JOIN link w ON w.kind = 2 AND w.actor = l.actor AND w.subject = ?1"
-        "   AND w.waiting = 1 WHERE l.kind = 2 AND l.subject = ?1 AND l.waiting = 0)",
-        (subject,),
+        " SELECT r.id, r.actor, r.sort_ms, r.tie, ?1, listed.flags, r.arrival FROM ("
+        "  SELECT l.id, ?2 AS flags FROM link l WHERE l.kind = 2 AND l.subject = ?1 AND l.waiting = 0"
+        "  UNION ALL SELECT w.id, ?3 FROM link l"
+        "   CROSS JOIN link w ON w.kind = 2 AND w.actor = l.actor AND w.subject = ?1 AND w.waiting = 1"
+        "   WHERE l.kind = 2 AND l.subject = ?1 AND l.waiting = 0) AS listed"
+        " CROSS JOIN record r ON r.id = listed.id",
+        (subject, REPOST, REPOST | AGAIN),
     )
 
 

@@ -20,6 +20,7 @@ VIDEO = 8
 QUOTE = 16
 BREAKS_THREAD_GATE = 32
 BREAKS_POST_GATE = 64
+AGAIN = 128
 
 AuthorFilter: TypeAlias = Literal["all", "no_replies", "media", "video", "author_threads"]
 
@@ -47,7 +48,8 @@ class Item(NamedTuple):
 
 
 # CROSS JOIN pins the plan: each author's newest rows are read from the index and left as soon as they are
-# older than the worst of those kept. A viewer who follows himself appears once.
+# older than the worst of those kept. A viewer who follows himself appears once, and so does what one
+# account has reposted twice.
 _READ = f"""
 SELECT subject AS actor FROM link WHERE kind = {FOLLOW} AND actor = ?1 AND waiting = 0
 UNION ALL SELECT ?1 WHERE NOT EXISTS (
@@ -57,7 +59,7 @@ _TIMELINE = f"""
 SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie
 FROM ({_READ}) AS f
 CROSS JOIN item AS i INDEXED BY item_of_actor ON i.actor = f.actor
-WHERE (i.sort_ms, i.tie, i.id) < (?2, ?3, ?4)
+WHERE (i.sort_ms, i.tie, i.id) < (?2, ?3, ?4) AND i.flags & {AGAIN} = 0
 ORDER BY i.sort_ms DESC, i.tie DESC, i.id DESC
 LIMIT ?5
 """
@@ -67,7 +69,7 @@ _NEWER = f"""
 SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie
 FROM ({_READ}) AS f
 CROSS JOIN item AS i INDEXED BY item_of_actor ON i.actor = f.actor
-WHERE (i.sort_ms, i.tie, i.id) > (?2, ?3, ?4)
+WHERE (i.sort_ms, i.tie, i.id) > (?2, ?3, ?4) AND i.flags & {AGAIN} = 0
 ORDER BY i.sort_ms, i.tie, i.id
 LIMIT ?5
 """

@@ -42,8 +42,9 @@ def detailed(state: State, actors: Sequence[int]) -> list[bytes]:
 
 
 def _known(state: State, actor: int, followers: list[int] | None) -> tuple[int, list[int]] | None:
-    """All of them are counted; those are shown who block neither the viewer nor the account."""
-    if followers is None:
+    """All that are left are counted; those are shown who block neither the viewer nor the account."""
+    followers = [i for i in followers or () if state.actors[i].status != "deleted"]
+    if not followers:
         return None
     visible = [
         i

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tests.conformance.comparing import plain
-from tests.conformance.scenario import Query
+from tests.conformance.scenario import Query, Scenario
 
 MUST = {
     "C-1": "cursors name a place in our order: the same time, of the cid the deciding characters only",
@@ -26,10 +26,10 @@ class Case(NamedTuple):
 
     id: str
     why: str
-    holds: Callable[[Query, Any, Any], bool]
+    holds: Callable[[Scenario, Query, Any, Any], bool]
 
 
-def _own_rows_cap(query: Query, ours: Any, theirs: Any) -> bool:
+def _own_rows_cap(_: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
     """They leave own rows out of a page beyond a cap: theirs is a part of ours, in order."""
     if query.nsid != "app.bsky.feed.getTimeline":
         return False
@@ -38,7 +38,7 @@ def _own_rows_cap(query: Query, ours: Any, theirs: Any) -> bool:
     return len(mine) > len(other) and all(any(item == each for each in rest) for item in other)
 
 
-def _doubled_self_follow(query: Query, ours: Any, theirs: Any) -> bool:
+def _doubled_self_follow(_: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
     """Somebody who follows himself gets each own item twice from them."""
     if query.nsid != "app.bsky.feed.getTimeline":
         return False
@@ -50,7 +50,65 @@ def _doubled_self_follow(query: Query, ours: Any, theirs: Any) -> bool:
     return len(seen) < len(theirs.get("feed", [])) and mine[: len(seen)] == seen
 
 
+def _edited_posts_stay(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """They move an edited post to a new place in time, and take its reposts off the lists.
+
+    Apart from that time everything is equal. In feeds the edited posts are set aside: the others
+    are equal and in the same order, on pages with a cursor as far as both pages reach.
+    """
+    mine, other = _unmoved(plain(ours), scenario.edited), _unmoved(plain(theirs), scenario.edited)
+    if not scenario.edited:
+        return False
+    if "feed" not in mine or "feed" not in other:
+        return bool(mine == other)
+    one, two = _others(mine["feed"], scenario.edited), _others(other["feed"], scenario.edited)
+    if "cursor" in query.params or "cursor" in mine or "cursor" in other:
+        both = {*one} & {*two}
+        one = {key: item for key, item in one.items() if key in both}
+        two = {key: item for key, item in two.items() if key in both}
+    return list(one.items()) == list(two.items())
+
+
+def _reposted_once(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """They list both reposts of one post by one account. Without the second both pages begin alike.
+
+    A page that holds one row less may be filled from what follows, or end where it is half full, also where
+    a mute hides both: the shorter of the two must have a cursor that leads on.
+    """
+    if query.nsid != "app.bsky.feed.getTimeline":
+        return False
+    mine, other = plain(ours).get("feed", []), plain(theirs).get("feed", [])
+    rest = [item for item in other if item.get("reason", {}).get("uri") not in scenario.doubled]
+    shared = min(len(mine), len(rest))
+    shorter = ours if len(mine) < len(rest) else theirs
+    if not scenario.doubled or mine[:shared] != rest[:shared]:
+        return False
+    return "cursor" in shorter or (len(mine) == len(rest) < len(other))
+
+
+def _unmoved(value: Any, edited: frozenset[str]) -> Any:
+    """Without the time of those posts."""
+    if isinstance(value, dict):
+        moved = value.get("uri") in edited
+        return {key: _unmoved(part, edited) for key, part in value.items() if not moved or key != "indexedAt"}
+    return [_unmoved(part, edited) for part in value] if isinstance(value, list) else value
+
+
+def _others(feed: list[Any], edited: frozenset[str]) -> dict[tuple[str, str], Any]:
+    return {
+        (item["post"]["uri"], item.get("reason", {}).get("uri", "")): item
+        for item in feed
+        if item["post"]["uri"] not in edited
+    }
+
+
 OURS = [
     Case("P-1", "own posts are not capped in the timeline: it is complete", _own_rows_cap),
     Case("P-2", "who follows himself sees each own post once", _doubled_self_follow),
+    Case(
+        "P-3",
+        "a post that is written again under its key keeps its place and its reposts",
+        _edited_posts_stay,
+    ),
+    Case("P-4", "what one account reposts twice is in the timeline once", _reposted_once),
 ]

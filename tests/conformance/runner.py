@@ -115,29 +115,29 @@ async def run(folder: Path) -> Report:
                             if query.nsid not in METHODS:
                                 report.not_yet[query.nsid] += 1
                                 continue
-                            _compare(scenario.name, query, await playing.ask(query), report)
+                            _compare(scenario, query, await playing.ask(query), report)
     assert not queries, f"never asked: {queries.keys()}"
     return report
 
 
-def _compare(scenario: str, query: Query, answer: httpx.Response, report: Report) -> None:
+def _compare(scenario: Scenario, query: Query, answer: httpx.Response, report: Report) -> None:
     report.compared[query.nsid] += 1
     body = answer.json() if answer.content else None
     lines = list(_differences(query, answer, body))
     if answer.status_code == 200:
         failure = lexicons.validate_output(query.nsid, body)
         if failure is not None:
-            report.invalid.append(f"{scenario} #{query.id} {query.nsid}: {failure}")
+            report.invalid.append(f"{scenario.name} #{query.id} {query.nsid}: {failure}")
     if not lines:
         report.equal[query.nsid] += 1
         return
     case = None
     if answer.status_code == query.status == 200:
-        case = next((case for case in OURS if case.holds(query, body, query.body)), None)
+        case = next((case for case in OURS if case.holds(scenario, query, body, query.body)), None)
     if case is not None:
         report.ours[f"{query.nsid} {case.id}"] += 1
     else:
-        report.differing.append(Difference(scenario, query, lines))
+        report.differing.append(Difference(scenario.name, query, lines))
 
 
 def _differences(query: Query, answer: httpx.Response, body: Any) -> list[str]:

@@ -66,7 +66,41 @@ class Scenario:
         self.accounts: dict[str, str] = {
             name: account["did"] for name, account in self.about["accounts"].items()
         }
+        self.edited = self._posts_written_again()
+        self.doubled = self._posts_reposted_again()
         self.people = {person.did: person for person in self._people()}
+
+    def _posts_written_again(self) -> frozenset[str]:
+        """Addresses of posts that were edited, or deleted and made anew under the same key."""
+        seen: set[str] = set()
+        again: set[str] = set()
+        for line in self._lines("events.jsonl"):
+            commit = line.get("commit", {})
+            if commit.get("collection") != "app.bsky.feed.post" or commit["operation"] == "delete":
+                continue
+            uri = f"at://{line['did']}/{commit['collection']}/{commit['rkey']}"
+            if uri in seen:
+                again.add(uri)
+            seen.add(uri)
+        return frozenset(again)
+
+    def _posts_reposted_again(self) -> frozenset[str]:
+        """Addresses of reposts of what the same account had reposted already."""
+        living: dict[str, tuple[str, str]] = {}
+        again: set[str] = set()
+        for line in self._lines("events.jsonl"):
+            commit = line.get("commit", {})
+            if commit.get("collection") != "app.bsky.feed.repost":
+                continue
+            uri = f"at://{line['did']}/{commit['collection']}/{commit['rkey']}"
+            if commit["operation"] == "delete":
+                living.pop(uri, None)
+                continue
+            pair = (line["did"], commit["record"]["subject"]["uri"])
+            if pair in living.values():
+                again.add(uri)
+            living[uri] = pair
+        return frozenset(again)
 
     def _people(self) -> Iterator[Person]:
         log: dict[str, list[tuple[int, Json]]] = {}

@@ -268,8 +268,8 @@ def test_network_scope_keeps_strangers() -> None:
     world = World(scope="network")
 
     post = world.post("stranger", "1")
-    world.delete(uri("other", POST, "never seen"))
-    world.post("other", "never seen", number=1)
+    world.delete(uri("other", POST, "never-seen"))
+    world.post("other", "never-seen", number=1)
 
     assert world.items() == [post]
     assert world.all("SELECT known FROM actor ORDER BY id") == [(1,), (1,)]

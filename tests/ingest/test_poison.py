@@ -11,7 +11,7 @@ from appliance.ingest import merge
 from appliance.protocol.events import BrokenEvent
 from appliance.protocol.tid import tid_of
 from appliance.store import records
-from tests.ingest.world import CREATED, NOW_US, POST, World, batch, did, uri
+from tests.ingest.world import CREATED, FOLLOW, NOW_US, POST, World, batch, did, uri
 
 OK = {"text": "", "createdAt": CREATED}
 
@@ -208,7 +208,7 @@ def test_what_an_undone_event_made_tracked_is_forgotten(monkeypatch: pytest.Monk
     world = World()
     world.member("alice")
     fail_for(monkeypatch, "f", ValueError("after the follow"))
-    world.follow("alice", "f", "bob")
+    world.apply(world.event("alice", FOLLOW, "f", {"subject": did("bob"), "createdAt": CREATED}))
     monkeypatch.undo()
 
     tally = world.apply(world.event("bob", POST, "1", OK))

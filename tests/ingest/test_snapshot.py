@@ -54,7 +54,7 @@ def test_what_a_complete_scan_did_not_show_is_gone_unless_it_is_newer() -> None:
     assert set(world.items()) == {newer, uri("alice", POST, "kept")}
     assert world.state(uri("alice", POST, "old")) == 2
     world.post("alice", "old", number=1)
-    world.post("alice", "never seen", number=4)
+    world.post("alice", "never-seen", number=4)
     assert set(world.items()) == {newer, uri("alice", POST, "kept")}
     assert index_faults(world.tx) == []
 

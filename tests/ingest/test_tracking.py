@@ -135,6 +135,7 @@ def test_wanted_again_while_its_rows_go_it_begins_a_new_epoch() -> None:
     world.follow("alice", "2", "bob", number=3)
 
     assert not prune.prune_batch(world.tx, bob, 100, NOW_US)
+    assert len(world.items()) == 3
     repo = world.repo("bob")
     assert (repo.state, repo.refs, repo.epoch) == ("QUEUED", 1, 1)
     # Nothing has changed at the PDS: the same rev as before has to bring back what was removed.

@@ -152,9 +152,14 @@ class World:
         """One batch."""
         return self.applier.apply_batch(self.tx, batch(events), now_us=self.now_us)
 
+    def one(self, event: Event) -> None:
+        """An event that nothing is wrong with."""
+        tally = self.apply(event)
+        assert tally.dead == tally.unknown_collection == 0, tally
+
     def post(self, who: str, rkey: str, body: dict[str, Any] | None = None, **how: Any) -> str:
         """A post is applied; its address."""
-        self.apply(self.event(who, POST, rkey, {"text": rkey, "createdAt": CREATED, **(body or {})}, **how))
+        self.one(self.event(who, POST, rkey, {"text": rkey, "createdAt": CREATED, **(body or {})}, **how))
         return uri(who, POST, rkey)
 
     def reply(self, who: str, rkey: str, parent: str, root: str = "", **how: Any) -> str:
@@ -163,21 +168,21 @@ class World:
         )
 
     def repost(self, who: str, rkey: str, subject: str, **how: Any) -> str:
-        self.apply(self.event(who, REPOST, rkey, {"subject": strong(subject), "createdAt": CREATED}, **how))
+        self.one(self.event(who, REPOST, rkey, {"subject": strong(subject), "createdAt": CREATED}, **how))
         return uri(who, REPOST, rkey)
 
     def like(self, who: str, rkey: str, subject: str, **how: Any) -> str:
-        self.apply(self.event(who, LIKE, rkey, {"subject": strong(subject), "createdAt": CREATED}, **how))
+        self.one(self.event(who, LIKE, rkey, {"subject": strong(subject), "createdAt": CREATED}, **how))
         return uri(who, LIKE, rkey)
 
     def follow(self, who: str, rkey: str, whom: str, **how: Any) -> str:
-        self.apply(self.event(who, FOLLOW, rkey, {"subject": did(whom), "createdAt": CREATED}, **how))
+        self.one(self.event(who, FOLLOW, rkey, {"subject": did(whom), "createdAt": CREATED}, **how))
         return uri(who, FOLLOW, rkey)
 
     def delete(self, address: str, **how: Any) -> None:
         _, _, owner, collection, rkey = address.split("/")
         event = self.event("", collection, rkey, None, **how)
-        self.apply(msgspec.structs.replace(event, did=owner))
+        self.one(msgspec.structs.replace(event, did=owner))
 
     def fetched(self, address: str, body: dict[str, Any] | None, value: int = 7) -> Verdict:
         """A single look at somebody's PDS."""

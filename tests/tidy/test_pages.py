@@ -78,7 +78,9 @@ def test_each_invariant_has_a_test_and_each_marked_test_an_invariant() -> None:
     assert set(held) == set(marked), "docs/invariants.md and @pytest.mark.invariant differ"
     assert set(held) & set(later) == set()
     for slug, text in held.items():
-        assert set(re.findall(r"test_\w+\.py", text)) == set(marked[slug]), slug
+        named = set(re.findall(r"test_\w+\.py", text))
+        assert named, f"{slug} names no test"
+        assert named <= set(marked[slug]), slug
 
 
 def test_what_code_claims_to_keep_is_an_invariant() -> None:
