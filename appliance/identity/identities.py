@@ -35,6 +35,7 @@ UNKNOWN_MAX = 20_000
 DUE_AT_ONCE = 200
 DUE_PARALLEL = 8
 RETRY_S = 300.0
+CLAIM_S = 120.0
 
 Moved = Callable[[Transaction, int], None]
 
@@ -84,7 +85,7 @@ class Identities:
         known = await self._database.read(lambda r: rows.find(r, did))
         if known is not None and known.resolved_us is not None and known.pds is not None:
             age_s = (self._clock.now_us() - known.resolved_us) / 1e6
-            if age_s < max_age_s:
+            if known.resolved_us > 0 and age_s < max_age_s:
                 return Identity(known.did, known.handle, known.pds, known.signing_key)
         return await self.refresh(did)
 
@@ -152,7 +153,7 @@ class Identities:
         """Read the documents of accounts that are due, for ever."""
         while True:
             self._wake.clear()
-            due = await self._database.read(lambda r: rows.due(r, DUE_AT_ONCE))
+            due = await self._database.read(lambda r: rows.due(r, self._clock.now_us(), DUE_AT_ONCE))
             waiting = list(due)
 
             async def worker() -> None:
@@ -171,8 +172,9 @@ class Identities:
             await self.document(did)
         except ApplianceError as error:
             log.info("identity_put_off", did=did, error=error)
-            later_us = self._clock.now_us() - round((GOOD_FOR_S - RETRY_S) * 1e6)
-            await self._database.write(lambda tx: rows.put_off(tx, actors.ensure(tx, did), later_us))
+            wait_s = RETRY_S if isinstance(error, Unavailable) else GOOD_FOR_S
+            until_us = self._clock.now_us() + round(wait_s * 1e6)
+            await self._database.write(lambda tx: rows.put_off(tx, did, until_us))
 
     def _end(self, did: str, done: asyncio.Task[did_document.Identity]) -> None:
         self._running.pop(did, None)
@@ -181,6 +183,8 @@ class Identities:
             done.exception()
 
     async def _fetch_and_keep(self, did: str) -> did_document.Identity:
+        claimed_until_us = self._clock.now_us() + round(CLAIM_S * 1e6)
+        await self._database.write(lambda tx: rows.claim(tx, did, claimed_until_us))
         try:
             document = await self._fetch(did)
         except (NotFound, BadInput) as error:
@@ -195,8 +199,8 @@ class Identities:
         now_us = self._clock.now_us()
 
         def keep(tx: Transaction) -> None:
-            actor = actors.ensure(tx, did)
             before = rows.find(tx, did)
+            actor = actors.ensure(tx, did)
             rows.save(
                 tx,
                 actor,
@@ -204,6 +208,7 @@ class Identities:
                 pds=document.pds,
                 signing_key=document.signing_key,
                 resolved_us=now_us,
+                claimed=before is not None,
             )
             changed = before is not None and (
                 (before.pds is not None and before.pds != document.pds)

@@ -383,7 +383,7 @@ class Outbound:
         except Unavailable as error:
             raise NotSent(error.message) from error
         if not addresses:
-            raise NotSent("there is no such host")
+            raise NotSent("there is no such host", name="HostNotFound")
         return self.policy.check_addresses(addresses)
 
     async def _connected(self, host: str, port: int) -> socket.socket:
