@@ -286,8 +286,10 @@ async def test_the_most_urgent_comes_first(network: Network, tmp_path: Path) -> 
             await both.close()
 
     asked = [p["rkey"] for p in stranger.host.asked("getRecord") if p["collection"] == POST]
-    # The newest repost is what a reader meets first.
-    assert asked == [post.rsplit("/", 1)[1] for post in reversed(posts)]
+    # The newest repost is what a reader meets first. Two that are under way at once may change places.
+    urgent = [post.rsplit("/", 1)[1] for post in reversed(posts)]
+    assert sorted(asked) == sorted(urgent)
+    assert all(abs(place - urgent.index(rkey)) <= 2 for place, rkey in enumerate(asked))
 
 
 async def test_a_person_on_a_page_is_looked_up(network: Network, both: FetchRig) -> None:
