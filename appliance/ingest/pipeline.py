@@ -37,6 +37,9 @@ EVENTS = telemetry.counter("ingest_events", "Events committed, by what became of
 CONNECTIONS = telemetry.counter("ingest_connections", "Connections to upstreams, by how they ended.", ["end"])
 RETRIES = telemetry.counter("ingest_retries", "Batches that had to be committed again.")
 GAPS = telemetry.counter("ingest_gaps", "Intervals that upstreams did not deliver.")
+LAG = telemetry.gauge("ingest_lag_seconds", "Age of the newest committed event; -1 while unknown.")
+QUEUED = telemetry.gauge("ingest_queued_events", "Events between the socket and the writer.")
+CONNECTED = telemetry.gauge("ingest_connected", "Whether an upstream is connected.")
 
 QUEUE_EVENTS_MAX = 20_000
 BACKOFF_MIN_S = 0.25
@@ -81,6 +84,9 @@ class Pipeline:
         self._events = 0
         self._kept = 0
         self._stored_ok = True
+        LAG.set_function(lambda: -1.0 if (lag_s := self.lag_s()) is None else lag_s)
+        QUEUED.set_function(lambda: self._waiting.events)
+        CONNECTED.set_function(self.connected)
 
     async def run(self) -> None:
         """Read and commit, until cancelled. Raises what only a restart from the stored position mends."""
