@@ -235,7 +235,7 @@ async def test_controls_are_named_after_what_they_act_on(site: Site, world: Worl
         nameless = await page.evaluate(
             """() => [...document.querySelectorAll('button, a, summary, input:not([type=hidden]), textarea')]
                 .filter(e => !e.closest('[aria-hidden=true]') && !e.getAttribute('aria-label')
-                    && !e.innerText.trim() && !e.querySelector('img')?.alt && !e.labels?.length)
+                    && !e.textContent.trim() && !e.querySelector('img')?.alt && !e.labels?.length)
                 .map(e => e.outerHTML.slice(0, 90))"""
         )
         assert nameless == []
