@@ -96,7 +96,10 @@ async def test_nothing_moves_when_pictures_arrive(site: Site, world: World, chro
         held = False
         for route in pictures:
             await route.continue_()
-        await page.wait_for_function("[...document.images].every(i => i.complete)", polling=50)
+        await page.evaluate(
+            """() => Promise.all([...document.images].map(
+                i => i.complete || new Promise(done => { i.onload = i.onerror = done })))"""
+        )
         after = await page.evaluate(places)
 
         assert len(pictures) > 10
