@@ -33,7 +33,8 @@ WAL_KEPT_BYTES = 64 * 1024 * 1024
 JOBS_PER_COMMIT_MAX = 64
 QUEUE_JOBS_MAX = 10_000
 
-_PRAGMAS = ("busy_timeout=10000", "cache_size=-65536", "mmap_size=1073741824", "temp_store=MEMORY")
+# No mmap: after each commit a reader would unmap the whole file, and fault in every page anew.
+_PRAGMAS = ("busy_timeout=10000", "cache_size=-65536", "mmap_size=0", "temp_store=MEMORY")
 _WRITER_PRAGMAS = (
     "foreign_keys=ON",
     f"wal_autocheckpoint={WAL_PAGES_BEFORE_CHECKPOINT}",
