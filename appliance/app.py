@@ -24,6 +24,8 @@ from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import open_secrets
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
+from appliance.backfill.newest import Newest
+from appliance.backfill.on_demand import OnDemand
 from appliance.backfill.pruner import Pruner
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
@@ -45,7 +47,6 @@ from appliance.store import actors, repos
 from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
-from appliance.timeline.views import Views
 from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
@@ -166,9 +167,11 @@ async def build(
     applier = Applier(rules)
     pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
     backfill = Backfill(database, outbound, identities, settings, clock, rules, connected=pipeline.connected)
-    views = Views(database, settings, clock)
 
     fetcher = Fetcher(database, outbound, identities, settings, clock, rules)
+    newest = Newest(database, fetcher, rules, clock)
+    views = OnDemand(database, identities, fetcher, newest, settings, clock)
+    stack.push_async_callback(views.close)
     repositories = Repos(database, auth.pds_sessions, applier, clock)
     writer = Writer(database, auth.web_sessions, repositories, identities.resolve_handle, clock)
 

@@ -32,6 +32,8 @@ GOOD_FOR_S = 24 * 3600.0
 FORCED_EVERY_S = 60.0
 UNKNOWN_FOR_S = 30.0
 UNKNOWN_MAX = 20_000
+HANDLE_FOR_S = 300.0
+HANDLES_ASKED_MAX = 64
 DUE_AT_ONCE = 200
 DUE_PARALLEL = 8
 RETRY_S = 300.0
@@ -74,6 +76,9 @@ class Identities:
         self._documents: TTLCache[str, did_document.Identity] = TTLCache(
             UNKNOWN_MAX, FORCED_EVERY_S, timer=clock.monotonic_s
         )
+        self._handles: TTLCache[str, str] = TTLCache(UNKNOWN_MAX, HANDLE_FOR_S, timer=clock.monotonic_s)
+        self._nobody: TTLCache[str, None] = TTLCache(UNKNOWN_MAX, UNKNOWN_FOR_S, timer=clock.monotonic_s)
+        self._asking: dict[str, asyncio.Task[str | None]] = {}
         self._wake = asyncio.Event()
 
     async def get(self, did: str, *, max_age_s: float = GOOD_FOR_S) -> Identity:
@@ -130,6 +135,42 @@ class Identities:
         if not is_handle(handle):
             return None
         return await handles.resolve(self._outbound, self._settings, handle)
+
+    async def find_handle(self, handle: str, *, within_s: float) -> str | None:
+        """The same for whoever may ask anything: from memory if asked lately, else within that time.
+
+        None also while nobody answers, or when too many handles are being asked for already. Nothing
+        is to be trusted to it: a handle that has changed hands is found out minutes later.
+        """
+        if not is_handle(handle):
+            return None
+        handle = normalise_handle(handle)
+        if handle in self._nobody:
+            return None
+        found = self._handles.get(handle)
+        if found is not None:
+            return found
+        task = self._asking.get(handle)
+        if task is None:
+            if len(self._asking) >= HANDLES_ASKED_MAX:
+                return None
+            task = self._asking[handle] = asyncio.create_task(self._ask_and_remember(handle))
+        # Whoever does not wait to the end leaves the answer for the next one.
+        done, _ = await asyncio.wait([task], timeout=within_s)
+        return task.result() if done else None
+
+    async def _ask_and_remember(self, handle: str) -> str | None:
+        try:
+            did = await self.resolve_handle(handle)
+        except (Unavailable, BadInput):
+            did = None
+        finally:
+            self._asking.pop(handle, None)
+        if did is None:
+            self._nobody[handle] = None
+        else:
+            self._handles[handle] = did
+        return did
 
     async def lookup(self, did_or_handle: str) -> Identity:
         """Either kind of name. Raises as ``get``."""
