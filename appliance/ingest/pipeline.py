@@ -353,7 +353,7 @@ def _wires(
     def tracked(did: str) -> bool:
         return applier.tracked.find(did) is not None
 
-    if settings.upstream == "relay":
+    if settings.reads_relay:
         return [Relay(outbound, identities, settings.relay_url, tracked, clock)]
     wires: list[Wire] = []
     for url in settings.jetstream_urls:
