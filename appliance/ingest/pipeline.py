@@ -92,6 +92,8 @@ class Pipeline:
         """Read and commit, until cancelled. Raises what only a restart from the stored position mends."""
         self._waiting = self._empty_queue()
         self._position = self._committed = await self._stored()
+        async with self._moved:
+            self._moved.notify_all()
         # Before the first frame is read: whose commits are to be checked.
         await self._database.write(self._applier.tracked.refresh)
         async with asyncio.TaskGroup() as group:
@@ -128,7 +130,7 @@ class Pipeline:
         return self._connected_to is not None
 
     async def wait_for(self, *, seq: int | None = None, time_us: int | None = None) -> None:
-        """Return once the committed position has reached that number or upstream time."""
+        """Return once the committed position, of whichever host, has reached that number or upstream time."""
 
         def reached() -> bool:
             if self._committed is None:
