@@ -18,6 +18,7 @@ from appliance.timeline import labelers
 from appliance.timeline.asker import Asker
 from appliance.timeline.labelers import Labeler
 from appliance.xrpc.methods import Access, Authenticate, Call, Method
+from appliance.xrpc.packing import packed
 from appliance.xrpc.peer import named_by_proxy
 from appliance.xrpc.replies import (
     CORS,
@@ -84,7 +85,10 @@ class Front:
             return
         else:
             reply = error_reply(501, "MethodNotImplemented", "Method Not Implemented")
-        await _send(reply, send, with_body=verb != "HEAD")
+        if verb == "HEAD":
+            await _send(reply, send, with_body=False)
+        else:
+            await _send(await packed(reply, scope["headers"]), send, with_body=True)
 
     async def _reply(self, method: Method, scope: Message, receive: Receive) -> Reply:
         try:
