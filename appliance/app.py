@@ -20,8 +20,9 @@ from hypercorn.config import Config
 from quart import Blueprint, Response
 
 from appliance import __version__, telemetry
+from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
-from appliance.auth.secrets import open_secrets
+from appliance.auth.secrets import Secrets, open_secrets
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
 from appliance.backfill.newest import Newest
@@ -204,7 +205,7 @@ async def build(
             control.control(
                 secrets.subkey("control"), clock, commands(database, identities, settings, clock)
             ),
-            _well_known(settings),
+            _well_known(settings, secrets),
         ],
     )
     calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
@@ -280,18 +281,10 @@ def _outside_origin(settings: Settings) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _well_known(settings: Settings) -> Blueprint:
+def _well_known(settings: Settings, secrets: Secrets) -> Blueprint:
     """Our DID document: where clients and servers learn what we are."""
     blueprint = Blueprint("well_known", __name__)
-    document = json.dumps(
-        {
-            "@context": ["https://www.w3.org/ns/did/v1"],
-            "id": settings.service_did,
-            "service": [
-                {"id": "#bsky_appview", "type": "BskyAppView", "serviceEndpoint": settings.origin},
-            ],
-        }
-    )
+    document = json.dumps(own_identity.document(settings, own_identity.signing_key(secrets)))
 
     @blueprint.get("/.well-known/did.json")
     async def did_document() -> Response:

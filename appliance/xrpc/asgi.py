@@ -18,6 +18,8 @@ from appliance.timeline import labelers
 from appliance.timeline.asker import Asker
 from appliance.timeline.labelers import Labeler
 from appliance.xrpc.methods import Access, Authenticate, Call, Method
+from appliance.xrpc.packing import packed
+from appliance.xrpc.peer import named_by_proxy
 from appliance.xrpc.replies import (
     CORS,
     Header,
@@ -70,7 +72,7 @@ class Front:
         if scope["type"] != "http" or not path.startswith(PREFIX):
             if self._rest is None:
                 raise RuntimeError("nobody is here for what is not XRPC")
-            await self._rest(scope, receive, send)
+            await self._rest(scope if scope["type"] != "http" else named_by_proxy(scope), receive, send)
             return
         nsid = path[len(PREFIX) :]
         verb = scope["method"]
@@ -79,11 +81,14 @@ class Front:
         elif (method := self._methods.get(nsid)) is not None:
             reply = await self._reply(method, scope, receive)
         elif self._rest is not None and self._rest_has is not None and self._rest_has(nsid):
-            await self._rest(scope, receive, _with_cors(send))
+            await self._rest(named_by_proxy(scope), receive, _with_cors(send))
             return
         else:
             reply = error_reply(501, "MethodNotImplemented", "Method Not Implemented")
-        await _send(reply, send, with_body=verb != "HEAD")
+        if verb == "HEAD":
+            await _send(reply, send, with_body=False)
+        else:
+            await _send(await packed(reply, scope["headers"]), send, with_body=True)
 
     async def _reply(self, method: Method, scope: Message, receive: Receive) -> Reply:
         try:

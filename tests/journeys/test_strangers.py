@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from appliance.devnet.network import Network
+from appliance.protocol import did_document
 from tests.devnet.devnets import small
 from tests.journeys.harness import Client, Process, comes_true
 
@@ -116,3 +117,14 @@ async def test_the_website_opens_them_too(net: Network, process: Process, http: 
 
     await comes_true(profile_shows_the_post, within_s=WITHIN_S)
     assert (await http.get(f"{process.origin}/profile/nobody.test")).status_code == 404
+
+
+async def test_our_did_document_is_there_for_browsers_of_other_sites(
+    process: Process, http: httpx.AsyncClient
+) -> None:
+    answer = await http.get(f"{process.origin}/.well-known/did.json")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    found = did_document.parse(answer.content, f"did:web:localhost%3A{process.port}")
+    assert found.signing_key is not None
+    assert {service.endpoint for service in found.services.values()} == {process.origin}
