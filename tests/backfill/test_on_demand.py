@@ -32,7 +32,16 @@ class DemandRig(FetchRig):
         newest = Newest(here.database, self.fetcher, here.rules, here.clock)
         self.views = OnDemand(here.database, here.identities, self.fetcher, newest, here.settings, here.clock)
 
+        # Time passes while somebody waits: what paces requests may sleep for a moment.
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def _tick(self) -> None:
+        while True:
+            await self.here.clock.advance(0.001)
+            await asyncio.sleep(0.002)
+
     async def close(self) -> None:
+        self._ticking.cancel()
         await self.views.close()
         await super().close()
 
@@ -43,6 +52,13 @@ class DemandRig(FetchRig):
     async def feed(self, account: Account, asker: Asker = MEMBER) -> list[str]:
         answer = await self.views.author_feed(asker, account.did)
         return [row["post"]["uri"] for row in answer.parsed()["feed"]]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is judged here is what arrives, on however busy a machine."""
+    for name in ("THREAD_WITHIN_S", "PERSON_WITHIN_S", "POSTS_WITHIN_S"):
+        monkeypatch.setattr(on_demand, name, 20.0)
 
 
 @pytest.fixture
@@ -111,7 +127,7 @@ async def test_a_post_that_does_not_exist_leaves_no_wait_and_no_second_question(
     before = asked(network)
     began = time.monotonic()
     assert await both.thread(uri) is None
-    assert time.monotonic() - began < on_demand.THREAD_WITHIN_S / 2
+    assert time.monotonic() - began < 5
     assert asked(network) == before
     assert await both.thread("at://did:plc:nobodyatall2222222222222/app.bsky.feed.post/3kaaaaaaaaa2a") is None
     assert await both.thread(f"at://{stranger.did}/app.bsky.feed.like/3kaaaaaaaaa2a") is None
