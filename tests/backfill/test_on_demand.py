@@ -35,13 +35,40 @@ class DemandRig(FetchRig):
         # Time passes while somebody waits: what paces requests may sleep for a moment.
         self._ticking = asyncio.create_task(self._tick())
 
+    async def until_idle(self) -> None:
+        await self._stop_ticking()
+        await super().until_idle()
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def until_state(self, uri: str, state: int) -> None:
+        await self._stop_ticking()
+        await super().until_state(uri, state)
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def until_live(self, account: Account) -> None:
+        """Tracked, and read to the end."""
+        await self._stop_ticking()
+        await self.here.track(account)
+        await self.here.until_state(account, "LIVE")
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def pass_s(self, seconds: float) -> None:
+        """Let time pass, moved by one hand only."""
+        await self._stop_ticking()
+        await self.here.pass_s(seconds)
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def _stop_ticking(self) -> None:
+        self._ticking.cancel()
+        await asyncio.gather(self._ticking, return_exceptions=True)
+
     async def _tick(self) -> None:
         while True:
             await self.here.clock.advance(0.001)
             await asyncio.sleep(0.002)
 
     async def close(self) -> None:
-        self._ticking.cancel()
+        await self._stop_ticking()
         await self.views.close()
         await super().close()
 
@@ -164,8 +191,7 @@ async def test_what_an_answer_lacks_is_asked_for_once(network: Network, both: De
         strong = {"uri": uri, "cid": stranger.cid(uri)}
         bob.post("reply", reply={"root": strong, "parent": strong})
     stranger.delete(gone)
-    await both.here.track(bob)
-    await both.here.until_state(bob, "LIVE")
+    await both.until_live(bob)
     await both.until_idle()
     assert await both.here.state_of(parent) == records.MENTIONED
 
@@ -202,7 +228,7 @@ async def test_a_strangers_profile_and_newest_posts_are_fetched_for_a_member(
     uris.append(stranger.post("number 120"))
     assert gone in await both.feed(stranger)
     listings = len(stranger.host.asked("listRecords"))
-    await both.here.pass_s(on_demand.PAGE_GOOD_FOR_S + 1)
+    await both.pass_s(on_demand.PAGE_GOOD_FOR_S + 1)
     assert await both.feed(stranger) == uris[:-51:-1]
     assert len(stranger.host.asked("listRecords")) == listings + 1
 
@@ -212,8 +238,7 @@ async def test_the_feed_of_an_account_that_is_followed_here_asks_nobody(
 ) -> None:
     bob = network.add_account("bob")
     bob.post("here anyway")
-    await both.here.track(bob)
-    await both.here.until_state(bob, "LIVE")
+    await both.until_live(bob)
     before = asked(network)
     assert len(await both.feed(bob)) == 1
     assert asked(network) == before
@@ -231,5 +256,5 @@ async def test_a_hostile_or_refusing_server_costs_nothing_but_its_own_posts(
     stranger.host.script = refuse
     assert await both.feed(stranger) == []
     stranger.host.script = lambda _: Answer(body=b'{"records":[{"uri":"at://x","value":{}}]}')
-    await both.here.pass_s(on_demand.PAGE_GOOD_FOR_S + 1)
+    await both.pass_s(on_demand.PAGE_GOOD_FOR_S + 1)
     assert await both.feed(stranger) == []
