@@ -12,7 +12,7 @@ from appliance.backfill.tools import FUTURE_US, Outcome, Overtaken, Tools, colle
 from appliance.errors import ApplianceError, BadInput, NotFound, Unavailable
 from appliance.identity.identities import Identity
 from appliance.protocol import tid
-from appliance.store import actors, backlog, collections, repos, scans
+from appliance.store import actors, backlog, collections, members, repos, scans
 from appliance.store.backlog import Due
 from appliance.store.database import Transaction
 from appliance.store.repos import Repo
@@ -31,8 +31,6 @@ PAGES_BEFORE_EXPORT: Final = 20
 # A PDS that knows less than the stream brought is behind for a moment; later it was rolled back.
 BEHIND_ATTEMPTS_MAX: Final = 3
 DELETED: Final = "deleted"
-# Doubts of this kind say that something may be missing, never that something that we hold is wrong.
-MISSED_ONLY: Final = ("stream gap",)
 
 
 class _Step:
@@ -75,7 +73,7 @@ async def _take(step: _Step) -> Outcome:
     if identity.pds != due.pds:
         # It was started in the place of another host, or of none: it has to queue for its own.
         return "again"
-    repo, scan = await tools.database.write(lambda tx: _claim(tx, due.actor, tools.clock.now_us()))
+    repo, scan = await tools.database.write(lambda tx: _claim(tx, due, tools.clock.now_us()))
     if scan is None and due.begun:
         identity, current = await _identity(tools, due.did, fresh=True)
     if identity.pds != due.pds:
@@ -97,13 +95,17 @@ async def _take(step: _Step) -> Outcome:
         return await _judge(tools, due, repo, pds, error)
 
 
-def _claim(tx: Transaction, actor: int, now_us: int) -> tuple[Repo, scans.Scan | None]:
+def _claim(tx: Transaction, due: Due, now_us: int) -> tuple[Repo, scans.Scan | None]:
     """Bring the row to SCANNING, unless it is only to be looked at; with the scan that may go on.
 
     Nothing is read from the PDS before this is committed: any doubt from now on is remembered.
     """
+    actor = due.actor
     repo = repos.find(tx, actor)
     if repo is None or repo.state in ("LIVE", "PRUNING"):
+        raise Overtaken
+    if members.is_member(tx, actor) != due.member:
+        # It has become one, or left, since the list of work was read: another set of collections is due.
         raise Overtaken
     if repo.state in ("INACTIVE", "GONE"):
         return repo, None
@@ -164,7 +166,7 @@ async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool)
         raise Unavailable("the PDS is behind the stream")
     if rev < max(repo.base_rev, repo.seen_rev):
         return await _roll_back(tools, due, repo, rev)
-    if repo.state == "SUSPECT" and repo.cert_rev == rev and repo.reason.startswith(MISSED_ONLY):
+    if repo.state == "SUSPECT" and repo.cert_rev == rev and repo.reason.startswith(repos.STREAM_GAP):
         return await _acquit(tools, repo, rev)
     numbers = tuple(collections.NUMBERS[nsid] for nsid in collections_of(due))
 

@@ -41,7 +41,7 @@ class Read(NamedTuple):
 
 
 class Disordered(BadInput):
-    """The host does not list by record key: pages may skip records while others come and go."""
+    """The host does not list every record by its key: pages may skip some while others come and go."""
 
     name = "DisorderedListing"
 
@@ -66,6 +66,9 @@ async def read(pds: Pds, did: str, part: Part, window_us: int | None) -> Read:
     page = await pds.list_records(did, part.collection, part.cursor, reverse=reverse)
     if part.pages == 0 and page.cursor is not None and _upward(page.rows):
         page, reverse = await _other_way_round(pds, did, part, page, reverse)
+    if page.refused:
+        # Whatever they are, nothing may be concluded from what such a list does not show.
+        raise Disordered("the PDS lists records without usable address or CID")
     if page.cursor is not None and (page.cursor == part.cursor or part.pages >= PAGES_MAX):
         raise BadInput("the PDS lists in a circle", name="RepeatedCursor")
     upward = _direction(part, page.rows)

@@ -58,10 +58,14 @@ class Listed(NamedTuple):
 
 
 class Page(NamedTuple):
-    """One answer of listRecords. ``cursor`` is None where the list ends."""
+    """One answer of listRecords. ``cursor`` is None where the list ends.
+
+    ``refused``: how many of its rows had no usable address or CID and are left out.
+    """
 
     rows: list[Listed]
     cursor: str | None
+    refused: int = 0
 
 
 class Status(NamedTuple):
@@ -211,8 +215,9 @@ class Pds:
                 if error.name != "ResponseTooLarge" or limit == PAGE_ROWS[-1]:
                     raise
         rows = [row for record in answer.records if (row := _listed(record, did, collection)) is not None]
-        SKIPPED.inc(len(answer.records) - len(rows))
-        return Page(rows, answer.cursor if answer.records and answer.cursor else None)
+        refused = len(answer.records) - len(rows)
+        SKIPPED.inc(refused)
+        return Page(rows, answer.cursor if answer.records and answer.cursor else None, refused)
 
     async def record(self, did: str, collection: str, rkey: str) -> Listed:
         """One record. PdsError with ``RecordNotFound`` when there is none."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
 from appliance.store.database import Reader, Transaction
 from appliance.store.repos import Certificate
+
+# How the reason of a LIVE repository begins that was read only back to a date.
+HISTORY_SINCE: Final = "history since "
 
 
 class Due(NamedTuple):
@@ -88,7 +91,7 @@ def forget_digest(tx: Transaction, actor: int) -> None:
 
 def complete_since(tx: Transaction, actor: int, date: str) -> None:
     """Say what is missing by the operator's choice: everything before that date."""
-    tx.run("UPDATE repo SET reason = ? WHERE actor = ? AND state = 'LIVE'", (f"history since {date}", actor))
+    tx.run("UPDATE repo SET reason = ? WHERE actor = ? AND state = 'LIVE'", (f"{HISTORY_SINCE}{date}", actor))
 
 
 def is_covered(reader: Reader) -> bool:

@@ -266,6 +266,10 @@ def restart(tx: Transaction, actor: int, epoch: int, reason: str, now_us: int) -
 # ---------------------------------------------------------------- doubt
 
 
+# How the reason of a doubt begins that says that something may be missing, never that what is here is wrong.
+STREAM_GAP: Final = "stream gap"
+
+
 def suspect(tx: Transaction, actor: int, reason: str, now_us: int) -> bool:
     """LIVE -> SUSPECT, content stays visible. Before LIVE the doubt waits for the scan to end."""
     if tx.run(
@@ -274,10 +278,17 @@ def suspect(tx: Transaction, actor: int, reason: str, now_us: int) -> bool:
         (actor, reason, now_us),
     ):
         return True
+    # Of several doubts the graver one counts: that of a gap can be lifted without a scan.
+    graver = not reason.startswith(STREAM_GAP)
     tx.run(
-        "UPDATE repo SET doubt = ? WHERE actor = ? AND doubt = ''"
-        " AND state IN ('QUEUED', 'SCANNING', 'WAIT')",
-        (reason, actor),
+        "UPDATE repo SET reason = ?2 WHERE actor = ?1 AND state = 'SUSPECT' AND ?3"
+        " AND substr(reason, 1, length(?4)) = ?4",
+        (actor, reason, graver, STREAM_GAP),
+    )
+    tx.run(
+        "UPDATE repo SET doubt = ?2 WHERE actor = ?1 AND state IN ('QUEUED', 'SCANNING', 'WAIT')"
+        " AND (doubt = '' OR (?3 AND substr(doubt, 1, length(?4)) = ?4))",
+        (actor, reason, graver, STREAM_GAP),
     )
     return False
 

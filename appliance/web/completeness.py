@@ -40,13 +40,20 @@ def of_timeline(progress: Progress) -> Line:
         return Line("…", "Nearly complete", f"{open_} of {accounts} being checked again.{rest}", True)
     if progress.live < active:
         return Line("…", "Being checked", f"{progress.live} of {accounts} complete.{rest}", True)
+    if progress.since:
+        detail = f"Every post of {accounts} from then on, live. Older ones are not loaded here.{rest}"
+        return Line("✓", f"Complete since {progress.since}", detail, False)
     return Line("✓", "Complete", f"Every post of {accounts}, live.{rest}", False)
 
 
 def of_account(progress: Progress | None) -> Line | None:
     """About one account's history; None where there is nothing to say."""
-    if progress is None or not progress.total or progress.live:
+    if progress is None or not progress.total:
         return None
+    if progress.live:
+        if not progress.since:
+            return None
+        return Line("✓", f"Complete since {progress.since}", "Older posts are not loaded here.", False)
     if progress.loading:
         return Line("…", "Loading history", "Earlier posts may still appear.", True)
     if progress.inactive:

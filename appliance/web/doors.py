@@ -27,7 +27,8 @@ class Page(NamedTuple):
 class Progress(NamedTuple):
     """How complete the repositories are that somebody reads: how many in each state.
 
-    ``stream_lag_s`` is None while it is not known how far behind the network we are.
+    ``stream_lag_s`` is None while it is not known how far behind the network we are. ``since`` is the
+    date to which histories go back, where the operator keeps no older ones, else ''.
     """
 
     total: int
@@ -37,6 +38,7 @@ class Progress(NamedTuple):
     doubtful: int
     inactive: int
     stream_lag_s: float | None
+    since: str = ""
 
 
 class Reading(Protocol):

@@ -77,25 +77,27 @@ class Pages:
     async def progress(self, viewer: str) -> Progress:
         """How complete the viewer's timeline is."""
 
-        def count(reader: Reader) -> dict[str, int]:
+        def count(reader: Reader) -> tuple[dict[str, int], str]:
             actor = actors.find_id(reader, viewer)
             if actor is None:
                 raise BadInput("nothing is known of this account")
-            return progress.of_viewer(reader, actor)
+            return progress.of_viewer(reader, actor), progress.since_of_viewer(reader, actor)
 
-        return self._progress(await self._database.read(count))
+        return self._progress(*await self._database.read(count))
 
     async def progress_of(self, did: str) -> Progress | None:
         """How complete one account is here; None when it is not followed by anybody here."""
 
-        def find(reader: Reader) -> str | None:
+        def find(reader: Reader) -> tuple[str | None, str]:
             actor = actors.find_id(reader, did)
-            return None if actor is None else progress.of_actor(reader, actor)
+            if actor is None:
+                return None, ""
+            return progress.of_actor(reader, actor), progress.since_of_actor(reader, actor)
 
-        state = await self._database.read(find)
-        return None if state is None else self._progress({state: 1})
+        state, since = await self._database.read(find)
+        return None if state is None else self._progress({state: 1}, since)
 
-    def _progress(self, states: dict[str, int]) -> Progress:
+    def _progress(self, states: dict[str, int], since: str) -> Progress:
         return Progress(
             total=sum(states.values()),
             live=states.get("LIVE", 0),
@@ -104,6 +106,7 @@ class Pages:
             doubtful=states.get("SUSPECT", 0),
             inactive=states.get("INACTIVE", 0) + states.get("GONE", 0),
             stream_lag_s=self._lag_s(),
+            since=since,
         )
 
 

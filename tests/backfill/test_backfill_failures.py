@@ -431,7 +431,9 @@ async def test_a_host_that_lists_in_no_order_is_read_by_its_tree(network: Networ
         await assert_complete(here, bob, "signed")
 
 
-async def test_rows_of_others_and_broken_rows_are_left_out(network: Network, tmp_path: Path) -> None:
+async def test_rows_of_others_and_broken_rows_are_left_out_and_the_signed_repository_decides(
+    network: Network, tmp_path: Path
+) -> None:
     bob = network.add_account("bob")
     fill(bob, 3)
 
@@ -446,7 +448,7 @@ async def test_rows_of_others_and_broken_rows_are_left_out(network: Network, tmp
     bob.host.script = mix
     async with rig(network, tmp_path) as here:
         await here.track(bob)
-        await assert_complete(here, bob)
+        await assert_complete(here, bob, "signed")
 
 
 async def test_doubt_in_mid_scan_is_answered_by_another_scan(network: Network, tmp_path: Path) -> None:

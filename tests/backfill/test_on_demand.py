@@ -32,7 +32,43 @@ class DemandRig(FetchRig):
         newest = Newest(here.database, self.fetcher, here.rules, here.clock)
         self.views = OnDemand(here.database, here.identities, self.fetcher, newest, here.settings, here.clock)
 
+        # Time passes while somebody waits: what paces requests may sleep for a moment.
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def until_idle(self) -> None:
+        await self._stop_ticking()
+        await super().until_idle()
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def until_state(self, uri: str, state: int) -> None:
+        await self._stop_ticking()
+        await super().until_state(uri, state)
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def until_live(self, account: Account) -> None:
+        """Tracked, and read to the end."""
+        await self._stop_ticking()
+        await self.here.track(account)
+        await self.here.until_state(account, "LIVE")
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def pass_s(self, seconds: float) -> None:
+        """Let time pass, moved by one hand only."""
+        await self._stop_ticking()
+        await self.here.pass_s(seconds)
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def _stop_ticking(self) -> None:
+        self._ticking.cancel()
+        await asyncio.gather(self._ticking, return_exceptions=True)
+
+    async def _tick(self) -> None:
+        while True:
+            await self.here.clock.advance(0.001)
+            await asyncio.sleep(0.002)
+
     async def close(self) -> None:
+        await self._stop_ticking()
         await self.views.close()
         await super().close()
 
@@ -43,6 +79,13 @@ class DemandRig(FetchRig):
     async def feed(self, account: Account, asker: Asker = MEMBER) -> list[str]:
         answer = await self.views.author_feed(asker, account.did)
         return [row["post"]["uri"] for row in answer.parsed()["feed"]]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is judged here is what arrives, on however busy a machine."""
+    for name in ("THREAD_WITHIN_S", "PERSON_WITHIN_S", "POSTS_WITHIN_S"):
+        monkeypatch.setattr(on_demand, name, 20.0)
 
 
 @pytest.fixture
@@ -111,7 +154,7 @@ async def test_a_post_that_does_not_exist_leaves_no_wait_and_no_second_question(
     before = asked(network)
     began = time.monotonic()
     assert await both.thread(uri) is None
-    assert time.monotonic() - began < on_demand.THREAD_WITHIN_S / 2
+    assert time.monotonic() - began < 5
     assert asked(network) == before
     assert await both.thread("at://did:plc:nobodyatall2222222222222/app.bsky.feed.post/3kaaaaaaaaa2a") is None
     assert await both.thread(f"at://{stranger.did}/app.bsky.feed.like/3kaaaaaaaaa2a") is None
@@ -148,8 +191,7 @@ async def test_what_an_answer_lacks_is_asked_for_once(network: Network, both: De
         strong = {"uri": uri, "cid": stranger.cid(uri)}
         bob.post("reply", reply={"root": strong, "parent": strong})
     stranger.delete(gone)
-    await both.here.track(bob)
-    await both.here.until_state(bob, "LIVE")
+    await both.until_live(bob)
     await both.until_idle()
     assert await both.here.state_of(parent) == records.MENTIONED
 
@@ -186,7 +228,7 @@ async def test_a_strangers_profile_and_newest_posts_are_fetched_for_a_member(
     uris.append(stranger.post("number 120"))
     assert gone in await both.feed(stranger)
     listings = len(stranger.host.asked("listRecords"))
-    await both.here.pass_s(on_demand.PAGE_GOOD_FOR_S + 1)
+    await both.pass_s(on_demand.PAGE_GOOD_FOR_S + 1)
     assert await both.feed(stranger) == uris[:-51:-1]
     assert len(stranger.host.asked("listRecords")) == listings + 1
 
@@ -196,8 +238,7 @@ async def test_the_feed_of_an_account_that_is_followed_here_asks_nobody(
 ) -> None:
     bob = network.add_account("bob")
     bob.post("here anyway")
-    await both.here.track(bob)
-    await both.here.until_state(bob, "LIVE")
+    await both.until_live(bob)
     before = asked(network)
     assert len(await both.feed(bob)) == 1
     assert asked(network) == before
@@ -215,5 +256,5 @@ async def test_a_hostile_or_refusing_server_costs_nothing_but_its_own_posts(
     stranger.host.script = refuse
     assert await both.feed(stranger) == []
     stranger.host.script = lambda _: Answer(body=b'{"records":[{"uri":"at://x","value":{}}]}')
-    await both.here.pass_s(on_demand.PAGE_GOOD_FOR_S + 1)
+    await both.pass_s(on_demand.PAGE_GOOD_FOR_S + 1)
     assert await both.feed(stranger) == []

@@ -98,6 +98,7 @@ async def test_a_cursor_that_is_none_is_refused(site: Site, world: World, member
     [
         (Progress(5, 5, 0, 0, 0, 0, 0.5), "Complete"),
         (Progress(5, 4, 0, 0, 0, 1, 0.5), "Complete"),
+        (Progress(5, 5, 0, 0, 0, 0, 0.5, "2025-12-02"), "Complete since 2025-12-02"),
         (Progress(5, 5, 0, 0, 0, 0, None), "Connecting"),
         (Progress(5, 5, 0, 0, 0, 0, 61.0), "Not live"),
         (Progress(5, 4, 1, 0, 0, 0, 0.5), "Catching up"),
