@@ -9,6 +9,7 @@ python3 build.py pyz --release  one file a processor that holds every supported 
 python3 build.py mutants        one-edit bugs, each of which a test must catch
 python3 build.py bench          the benchmarks
 python3 build.py conformance FOLDER..   our answers beside recorded official ones
+python3 build.py truth INFO     what members of a running demo see beside the repositories, row by row
 python3 build.py docs           write the generated pages of docs/ anew
 python3 build.py lock           resolve the requirements anew; with --upgrade to newer versions
 

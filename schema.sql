@@ -18,7 +18,7 @@ CREATE TABLE actor (
   handle TEXT,                     -- lower case; NULL shows as handle.invalid
   pds TEXT,                        -- origin, from the DID document
   signing_key TEXT,                -- did:key of #atproto
-  resolved_us INTEGER,             -- when document and handle were last fetched; NULL: due
+  resolved_us INTEGER,             -- when document and handle were last fetched; NULL: due; < 0: due at -resolved_us
   status TEXT,                     -- NULL while active, else the protocol's word
   status_upstream TEXT,            -- who numbered the last account event taken
   status_seq INTEGER NOT NULL DEFAULT 0,  -- its number there; numbers of two upstreams don't compare
@@ -27,6 +27,8 @@ CREATE TABLE actor (
   indexed_ms INTEGER               -- first sight
 ) STRICT;
 CREATE UNIQUE INDEX actor_handle ON actor (handle) WHERE handle IS NOT NULL;
+CREATE INDEX actor_due ON actor (id) WHERE known = 1 AND resolved_us IS NULL;
+CREATE INDEX actor_put_off ON actor (resolved_us) WHERE resolved_us < 0;
 
 -- owner: members · private · who belongs here. Their follows decide what is tracked.
 CREATE TABLE member (

@@ -20,10 +20,13 @@ from hypercorn.config import Config
 from quart import Blueprint, Response
 
 from appliance import __version__, telemetry
+from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
-from appliance.auth.secrets import open_secrets
+from appliance.auth.secrets import Secrets, open_secrets
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
+from appliance.backfill.newest import Newest
+from appliance.backfill.on_demand import OnDemand
 from appliance.backfill.pruner import Pruner
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
@@ -45,7 +48,6 @@ from appliance.store import actors, repos
 from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
-from appliance.timeline.views import Views
 from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
@@ -166,9 +168,11 @@ async def build(
     applier = Applier(rules)
     pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
     backfill = Backfill(database, outbound, identities, settings, clock, rules, connected=pipeline.connected)
-    views = Views(database, settings, clock)
 
     fetcher = Fetcher(database, outbound, identities, settings, clock, rules)
+    newest = Newest(database, fetcher, rules, clock)
+    views = OnDemand(database, identities, fetcher, newest, settings, clock)
+    stack.push_async_callback(views.close)
     repositories = Repos(database, auth.pds_sessions, applier, clock)
     writer = Writer(database, auth.web_sessions, repositories, identities.resolve_handle, clock)
 
@@ -201,7 +205,7 @@ async def build(
             control.control(
                 secrets.subkey("control"), clock, commands(database, identities, settings, clock)
             ),
-            _well_known(settings),
+            _well_known(settings, secrets),
         ],
     )
     calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
@@ -277,18 +281,10 @@ def _outside_origin(settings: Settings) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _well_known(settings: Settings) -> Blueprint:
+def _well_known(settings: Settings, secrets: Secrets) -> Blueprint:
     """Our DID document: where clients and servers learn what we are."""
     blueprint = Blueprint("well_known", __name__)
-    document = json.dumps(
-        {
-            "@context": ["https://www.w3.org/ns/did/v1"],
-            "id": settings.service_did,
-            "service": [
-                {"id": "#bsky_appview", "type": "BskyAppView", "serviceEndpoint": settings.origin},
-            ],
-        }
-    )
+    document = json.dumps(own_identity.document(settings, own_identity.signing_key(secrets)))
 
     @blueprint.get("/.well-known/did.json")
     async def did_document() -> Response:

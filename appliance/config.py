@@ -41,9 +41,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     image_url: Annotated[str, _setting("Base of image addresses. Default: our own origin and /img.")] = ""
     video_url: Annotated[str, _setting("Base of video addresses. Default: our own origin and /vid.")] = ""
 
-    upstream: Annotated[Literal["jetstream", "relay"], _setting("Which kind of stream to read.")] = "jetstream"
+    upstream: Annotated[Literal["auto", "jetstream", "relay"], _setting("Which kind of stream to read. auto: the relay where RELAY_URL is set and JETSTREAM_URLS is not, else Jetstream.")] = "auto"
     jetstream_urls: Annotated[tuple[str, ...], _setting("Jetstream addresses in order of preference; a path ending in /subscribe speaks v1, one ending in subscribeEvents speaks v2.")] = JETSTREAM_DEFAULTS
-    relay_url: Annotated[str, _setting("Relay or PDS whose subscribeRepos is read when UPSTREAM is relay.")] = "wss://bsky.network"
+    relay_url: Annotated[str, _setting("Relay or PDS whose subscribeRepos is read, e.g. wss://bsky.network.")] = ""
     plc_url: Annotated[str, _setting("PLC directory.")] = "https://plc.directory"
     handle_resolvers: Annotated[tuple[str, ...], _setting("Origins asked for handles by XRPC resolveHandle; honoured only with ALLOW_LOOPBACK.")] = ()
     allow_loopback: Annotated[bool, _setting("Talk to addresses of this machine over http: for devnet and tests only. Refuses a public host name.")] = False
@@ -81,6 +81,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def data_path(self) -> Path:
         return Path(self.data_dir)
+
+    @property
+    def reads_relay(self) -> bool:
+        """Whether the stream to read is RELAY_URL's."""
+        if self.upstream == "auto":
+            return bool(self.relay_url) and self.jetstream_urls == JETSTREAM_DEFAULTS
+        return self.upstream == "relay"
 
     @property
     def origin(self) -> str:
@@ -142,6 +149,8 @@ def check(settings: Settings) -> None:
         raise BadInput("ALLOW_LOOPBACK is for devnet: it can't go with a public host name")
     if public and settings.rate_limits == "off":
         raise BadInput("RATE_LIMITS=off is for devnet: it can't go with a public host name")
+    if settings.upstream == "relay" and not settings.relay_url:
+        raise BadInput("UPSTREAM=relay needs a RELAY_URL")
     if settings.handle_resolvers and not settings.allow_loopback:
         raise BadInput("HANDLE_RESOLVERS is honoured only with ALLOW_LOOPBACK")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -14,9 +16,11 @@ from typing import Any
 
 from appliance import app
 from appliance.config import Settings
-from appliance.errors import Unavailable
+from appliance.errors import ApplianceError, Unavailable
 
 NETWORK_START_S = 60.0
+HISTORY_S = 60.0
+LOADING = ("QUEUED", "SCANNING", "SUSPECT", "WAIT")
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,11 @@ def run(options: Options, say: Callable[[str], None], serve: Callable[[Any], Non
         )
         os.close(reading_end)
         info = _wait_for(told, network)
-        serve(app.serve(_settings(options, info), ready=lambda origin: _ready(options, info, origin, say)))
+        settings = _settings(options, info)
+        # Members from the start, so that their timelines are whole when the first of them looks.
+        for member in info["members"]:
+            serve(app.operate(settings, "member add", [member["did"]]))
+        serve(app.serve(settings, ready=lambda origin: _ready(options, settings, info, origin, say)))
     finally:
         os.close(writing_end)
     network.wait(timeout=20)
@@ -100,7 +108,29 @@ def _settings(options: Options, info: dict[str, Any]) -> Settings:
     )
 
 
-def _ready(options: Options, info: dict[str, Any], origin: str, say: Callable[[str], None]) -> None:
+def _ready(
+    options: Options, settings: Settings, info: dict[str, Any], origin: str, say: Callable[[str], None]
+) -> None:
+    """Say where to look once there is something to see."""
+    task = asyncio.get_running_loop().create_task(_announce(options, settings, info, origin, say))
+    # The loop holds tasks loosely; this one ends long before the process.
+    _announcing.add(task)
+    task.add_done_callback(_announcing.discard)
+
+
+_announcing: set[asyncio.Task[None]] = set()
+
+
+async def _announce(
+    options: Options, settings: Settings, info: dict[str, Any], origin: str, say: Callable[[str], None]
+) -> None:
+    end_s = time.monotonic() + HISTORY_S
+    while time.monotonic() < end_s:
+        with contextlib.suppress(ApplianceError):
+            states = await app.operate(settings, "accounts", [])
+            if states and not any(states.get(state) for state in LOADING):
+                break
+        await asyncio.sleep(0.1)
     info = {**info, "appliance": origin}
     if options.info is not None:
         part = options.info.with_suffix(".part")

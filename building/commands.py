@@ -97,6 +97,12 @@ def _conformance(arguments: Sequence[str]) -> int:
     return run(["-m", "tests.conformance.runner", *_from_here(arguments)])
 
 
+def _truth(arguments: Sequence[str]) -> int:
+    if len(arguments) != 1:
+        raise Failed("truth needs the file that demo --info has written")
+    return run(["-m", "tests.journeys.report", *_from_here(arguments)])
+
+
 def _docs(arguments: Sequence[str]) -> int:
     return run(["-m", "tests.tidy.generated", *arguments])
 
@@ -125,6 +131,7 @@ COMMANDS: dict[str, Command] = {
     "mutants": _mutants,
     "bench": _bench,
     "conformance": _conformance,
+    "truth": _truth,
     "docs": _docs,
     "lock": _lock,
 }

@@ -129,3 +129,29 @@ def test_who_we_are_follows_from_what_was_set(changes: dict[str, object], origin
     assert settings.origin == origin
     assert settings.service_did == did
     assert settings.service_audiences == {did, f"{did}#bsky_appview"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "relay"),
+    [
+        ({}, False),
+        ({"RELAY_URL": "wss://relay.example.com"}, True),
+        ({"RELAY_URL": "wss://relay.example.com", "JETSTREAM_URLS": "wss://j.example.com/subscribe"}, False),
+        ({"RELAY_URL": "wss://relay.example.com", "UPSTREAM": "jetstream"}, False),
+        (
+            {
+                "RELAY_URL": "wss://relay.example.com",
+                "JETSTREAM_URLS": "wss://j.example.com/subscribe",
+                "UPSTREAM": "relay",
+            },
+            True,
+        ),
+    ],
+)
+def test_a_relay_that_is_named_is_read(environment: dict[str, str], relay: bool) -> None:
+    assert load(None, environment).reads_relay is relay
+
+
+def test_a_relay_to_read_has_to_be_named() -> None:
+    with pytest.raises(BadInput, match="RELAY_URL"):
+        load(None, {"UPSTREAM": "relay"})

@@ -7,6 +7,9 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final
+from weakref import WeakValueDictionary
+
+from cachetools import TTLCache
 
 from appliance import telemetry
 from appliance.backfill import retries
@@ -34,6 +37,9 @@ SWEEP_ROWS: Final = 500
 # Older replies and quotes are completed when somebody looks at them.
 RECENT_MS: Final = 7 * 86_400_000
 WANTED_MAX: Final = 5000
+# Pages are looked at again and again; what was asked for once stays asked for.
+ASKED_FOR_S: Final = 600.0
+ASKED_MAX: Final = 50_000
 PROFILE: Final = "app.bsky.actor.profile"
 AFTER_FAILURE_S: Final = 60.0
 
@@ -67,6 +73,9 @@ class Fetcher:
         self._running: dict[Key, Wanted] = {}
         self._resting: dict[Key, float] = {}
         self._asked: set[Key] = set()
+        # What was asked for lately, and whether it has ended or waits for its next attempt.
+        self._lately: TTLCache[Key, bool] = TTLCache(ASKED_MAX, ASKED_FOR_S, timer=clock.monotonic_s)
+        self._ends: WeakValueDictionary[Key, asyncio.Future[None]] = WeakValueDictionary()
         self._wake = asyncio.Event()
 
     def want(self, records: Iterable[int] = (), people: Iterable[int] = ()) -> None:
@@ -74,17 +83,46 @@ class Fetcher:
 
         Returns at once. Beyond a few thousand at a time more are forgotten: the next look asks again.
         """
-        for record in records:
-            if len(self._asked) < WANTED_MAX:
-                self._asked.add(("record", record))
-        for actor in people:
-            if len(self._asked) < WANTED_MAX:
-                self._asked.add(("actor", actor))
-        self._wake.set()
+        for key in _keys(records, people):
+            if key not in self._lately and len(self._asked) < WANTED_MAX:
+                self._lately[key] = False
+                self._asked.add(key)
+                self._wake.set()
+
+    async def fetched(
+        self, records: Iterable[int] = (), people: Iterable[int] = (), *, within_s: float
+    ) -> bool:
+        """As ``want``, and wait so long for them; True when something has come of it.
+
+        Not waited for is what ended a little while ago: it is here, or would not come now either.
+        """
+        records, people = tuple(records), tuple(people)
+        waiting = []
+        for key in _keys(records, people):
+            if self._lately.get(key):
+                continue
+            end = self._ends.get(key)
+            if end is None:
+                end = self._ends[key] = asyncio.get_running_loop().create_future()
+            waiting.append(end)
+        self.want(records, people)
+        if not waiting or within_s <= 0:
+            return False
+        done, _ = await asyncio.wait(waiting, timeout=within_s)
+        return bool(done)
 
     def wake(self) -> None:
         """There may be something to do: look now, not at the next poll."""
         self._wake.set()
+
+    async def server(self, did: str) -> Pds:
+        """Where that account lives. Raises as ``Identities.get``, and Unavailable for a host that rests."""
+        identity = await self._identities.get(did)
+        if identity.pds is None:
+            raise NotFound("the DID document names no PDS")
+        if identity.pds in self._hosts.resting(self._clock.monotonic_s()):
+            raise Unavailable("the host rests after failures", retry_after_s=retries.HOST_PAUSE_MIN_S)
+        return Pds(self._outbound, identity.pds, self._dialects.of(identity.pds))
 
     async def run(self) -> None:
         """Find what newly arrived items lack, and fetch what is due; for ever."""
@@ -103,11 +141,21 @@ class Fetcher:
         asked, self._asked = self._asked, set()
         now_us = self._clock.now_us()
 
-        def note(tx: Transaction) -> None:
+        def note(tx: Transaction) -> list[Key]:
             for kind, target in asked:
                 fetches.want(tx, kind, target, fetches.NOW + now_us // 1_000_000, now_us)
+            return [key for key in asked if not fetches.is_open(tx, *key)]
 
-        await self._database.write(note)
+        for key in await self._database.write(note):
+            self._settle(key)
+
+    def _settle(self, key: Key) -> None:
+        """Nothing more will come of it for a while."""
+        if key in self._lately:
+            self._lately[key] = True
+        end = self._ends.pop(key, None)
+        if end is not None and not end.done():
+            end.set_result(None)
 
     async def _sweep(self) -> bool:
         now_us = self._clock.now_us()
@@ -150,6 +198,8 @@ class Fetcher:
         finally:
             FETCHES.labels(wanted.kind, outcome).inc()
             del self._running[key]
+            if outcome != "placed":
+                self._settle(key)
             self._wake.set()
 
     async def _fetch(self, wanted: Wanted) -> str:
@@ -260,3 +310,7 @@ class Fetcher:
         finally:
             woken.cancel()
             passed.cancel()
+
+
+def _keys(records: Iterable[int], people: Iterable[int]) -> list[Key]:
+    return [*(("record", i) for i in records), *(("actor", i) for i in people)]

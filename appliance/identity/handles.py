@@ -22,25 +22,30 @@ async def resolve(outbound: Outbound, settings: Settings, handle: str) -> str | 
     )
     for found in (by_dns, by_https):
         if isinstance(found, str):
-            return found
+            return found or None
         if isinstance(found, BaseException) and not isinstance(found, ApplianceError):
             raise found
-    if isinstance(by_dns, Unavailable) and isinstance(by_https, Unavailable):
-        raise by_https
+    for found in (by_dns, by_https):
+        # A host that does not exist is an answer; a door at which nobody opens is none.
+        if isinstance(found, Unavailable) and found.name != "HostNotFound":
+            raise found
     return None
 
 
 async def _by_dns(outbound: Outbound, handle: str) -> str | None:
+    """The DID; empty where the records contradict each other, which nothing else can mend."""
     texts = await outbound.names.texts(f"_atproto.{handle}")
     dids = {text.removeprefix("did=").strip() for text in texts if text.startswith("did=")}
-    if len(dids) != 1:
-        return None
-    (did,) = dids
+    if len(dids) > 1:
+        return ""
+    did = next(iter(dids), "")
     return did if is_did(did) else None
 
 
 async def _by_https(outbound: Outbound, handle: str) -> str | None:
     answer = await outbound.get(f"https://{handle}/.well-known/atproto-did", limits=HANDLE_WELL_KNOWN)
+    if answer.status >= 500 or answer.status == 429:
+        raise Unavailable("the handle could not be looked up")
     if answer.status != 200:
         return None
     did = answer.body.decode("ascii", "replace").strip().split("\n", 1)[0].strip()

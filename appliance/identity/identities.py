@@ -32,9 +32,12 @@ GOOD_FOR_S = 24 * 3600.0
 FORCED_EVERY_S = 60.0
 UNKNOWN_FOR_S = 30.0
 UNKNOWN_MAX = 20_000
+HANDLE_FOR_S = 300.0
+HANDLES_ASKED_MAX = 64
 DUE_AT_ONCE = 200
 DUE_PARALLEL = 8
 RETRY_S = 300.0
+CLAIM_S = 120.0
 
 Moved = Callable[[Transaction, int], None]
 
@@ -73,6 +76,9 @@ class Identities:
         self._documents: TTLCache[str, did_document.Identity] = TTLCache(
             UNKNOWN_MAX, FORCED_EVERY_S, timer=clock.monotonic_s
         )
+        self._handles: TTLCache[str, str] = TTLCache(UNKNOWN_MAX, HANDLE_FOR_S, timer=clock.monotonic_s)
+        self._nobody: TTLCache[str, None] = TTLCache(UNKNOWN_MAX, UNKNOWN_FOR_S, timer=clock.monotonic_s)
+        self._asking: dict[str, asyncio.Task[str | None]] = {}
         self._wake = asyncio.Event()
 
     async def get(self, did: str, *, max_age_s: float = GOOD_FOR_S) -> Identity:
@@ -84,7 +90,7 @@ class Identities:
         known = await self._database.read(lambda r: rows.find(r, did))
         if known is not None and known.resolved_us is not None and known.pds is not None:
             age_s = (self._clock.now_us() - known.resolved_us) / 1e6
-            if age_s < max_age_s:
+            if known.resolved_us > 0 and age_s < max_age_s:
                 return Identity(known.did, known.handle, known.pds, known.signing_key)
         return await self.refresh(did)
 
@@ -130,6 +136,42 @@ class Identities:
             return None
         return await handles.resolve(self._outbound, self._settings, handle)
 
+    async def find_handle(self, handle: str, *, within_s: float) -> str | None:
+        """The same for whoever may ask anything: from memory if asked lately, else within that time.
+
+        None also while nobody answers, or when too many handles are being asked for already. Nothing
+        is to be trusted to it: a handle that has changed hands is found out minutes later.
+        """
+        if not is_handle(handle):
+            return None
+        handle = normalise_handle(handle)
+        if handle in self._nobody:
+            return None
+        found = self._handles.get(handle)
+        if found is not None:
+            return found
+        task = self._asking.get(handle)
+        if task is None:
+            if len(self._asking) >= HANDLES_ASKED_MAX:
+                return None
+            task = self._asking[handle] = asyncio.create_task(self._ask_and_remember(handle))
+        # Whoever does not wait to the end leaves the answer for the next one.
+        done, _ = await asyncio.wait([task], timeout=within_s)
+        return task.result() if done else None
+
+    async def _ask_and_remember(self, handle: str) -> str | None:
+        try:
+            did = await self.resolve_handle(handle)
+        except (Unavailable, BadInput):
+            did = None
+        finally:
+            self._asking.pop(handle, None)
+        if did is None:
+            self._nobody[handle] = None
+        else:
+            self._handles[handle] = did
+        return did
+
     async def lookup(self, did_or_handle: str) -> Identity:
         """Either kind of name. Raises as ``get``."""
         if is_did(did_or_handle):
@@ -152,7 +194,7 @@ class Identities:
         """Read the documents of accounts that are due, for ever."""
         while True:
             self._wake.clear()
-            due = await self._database.read(lambda r: rows.due(r, DUE_AT_ONCE))
+            due = await self._database.read(lambda r: rows.due(r, self._clock.now_us(), DUE_AT_ONCE))
             waiting = list(due)
 
             async def worker() -> None:
@@ -171,8 +213,9 @@ class Identities:
             await self.document(did)
         except ApplianceError as error:
             log.info("identity_put_off", did=did, error=error)
-            later_us = self._clock.now_us() - round((GOOD_FOR_S - RETRY_S) * 1e6)
-            await self._database.write(lambda tx: rows.put_off(tx, actors.ensure(tx, did), later_us))
+            wait_s = RETRY_S if isinstance(error, Unavailable) else GOOD_FOR_S
+            until_us = self._clock.now_us() + round(wait_s * 1e6)
+            await self._database.write(lambda tx: rows.put_off(tx, did, until_us))
 
     def _end(self, did: str, done: asyncio.Task[did_document.Identity]) -> None:
         self._running.pop(did, None)
@@ -181,6 +224,8 @@ class Identities:
             done.exception()
 
     async def _fetch_and_keep(self, did: str) -> did_document.Identity:
+        claimed_until_us = self._clock.now_us() + round(CLAIM_S * 1e6)
+        await self._database.write(lambda tx: rows.claim(tx, did, claimed_until_us))
         try:
             document = await self._fetch(did)
         except (NotFound, BadInput) as error:
@@ -195,8 +240,8 @@ class Identities:
         now_us = self._clock.now_us()
 
         def keep(tx: Transaction) -> None:
-            actor = actors.ensure(tx, did)
             before = rows.find(tx, did)
+            actor = actors.ensure(tx, did)
             rows.save(
                 tx,
                 actor,
@@ -204,6 +249,7 @@ class Identities:
                 pds=document.pds,
                 signing_key=document.signing_key,
                 resolved_us=now_us,
+                claimed=before is not None,
             )
             changed = before is not None and (
                 (before.pds is not None and before.pds != document.pds)

@@ -35,7 +35,7 @@ async def chunks(
             owed = owed._replace(to_us=max(owed.from_us, clock.now_us()))
         yield Chunk([], None, None, 0, owed)
         first = True
-        seq = start.seq if start is not None and start.same_host else None
+        done = start.seq if start is not None and start.same_host else None
         outdated = ""
         nonsense = 0
         while True:
@@ -60,12 +60,11 @@ async def chunks(
                     begin_us = start.time_us or 0
                     end_us = max(chunk.time_us or 0, begin_us)
                     yield Chunk([], None, None, 0, Gap(begin_us, end_us, reason))
-                    if chunk.seq is not None and seq is not None and chunk.seq < seq:
-                        seq = None
-            if seq is not None and chunk.seq is not None and chunk.seq <= seq:
+                    if chunk.seq is not None and done is not None and chunk.seq < done:
+                        done = None
+            # Only what was taken before: a number that jumps must not make us deaf to the next ones.
+            if done is not None and chunk.seq is not None and chunk.seq <= done:
                 continue
-            if chunk.seq is not None:
-                seq = chunk.seq if wire.wire != "jetstream-v1" else None
             yield chunk
     except websockets.exceptions.ConnectionClosed as error:
         sent = error.sent

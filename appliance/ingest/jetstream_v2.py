@@ -29,6 +29,7 @@ from appliance.ingest.upstream import (
     WireName,
     broken,
     cursor_us,
+    good_seq,
     good_time,
     origin_of,
     parsed,
@@ -194,7 +195,7 @@ class JetstreamV2:
         except BadInput:
             time_us = 0
         seq = payload.seq
-        if seq <= 0 or not good_time(time_us):
+        if not good_seq(seq) or not good_time(time_us):
             why = "an event without number or time"
             return Chunk([broken(self.wire, why, text, payload.did or None)], None, None, size)
         events: list[Event]
@@ -241,7 +242,7 @@ class JetstreamV2:
             found = _decode_numbered(text).payload
             message, did, seq = text, found.did, found.seq
             time_us = None if found.time is None else self._time_us(found.time)
-        if seq is None or seq <= 0 or time_us is None or not good_time(time_us):
+        if seq is None or not good_seq(seq) or time_us is None or not good_time(time_us):
             seq = time_us = None
         event = broken(self.wire, error.message, message, did, time_us or 0)
         return Chunk([event], seq, time_us, len(message) + 200)

@@ -37,6 +37,9 @@ EVENTS = telemetry.counter("ingest_events", "Events committed, by what became of
 CONNECTIONS = telemetry.counter("ingest_connections", "Connections to upstreams, by how they ended.", ["end"])
 RETRIES = telemetry.counter("ingest_retries", "Batches that had to be committed again.")
 GAPS = telemetry.counter("ingest_gaps", "Intervals that upstreams did not deliver.")
+LAG = telemetry.gauge("ingest_lag_seconds", "Age of the newest committed event; -1 while unknown.")
+QUEUED = telemetry.gauge("ingest_queued_events", "Events between the socket and the writer.")
+CONNECTED = telemetry.gauge("ingest_connected", "Whether an upstream is connected.")
 
 QUEUE_EVENTS_MAX = 20_000
 BACKOFF_MIN_S = 0.25
@@ -81,11 +84,18 @@ class Pipeline:
         self._events = 0
         self._kept = 0
         self._stored_ok = True
+        LAG.set_function(lambda: -1.0 if (lag_s := self.lag_s()) is None else lag_s)
+        QUEUED.set_function(lambda: self._waiting.events)
+        CONNECTED.set_function(self.connected)
 
     async def run(self) -> None:
         """Read and commit, until cancelled. Raises what only a restart from the stored position mends."""
         self._waiting = self._empty_queue()
         self._position = self._committed = await self._stored()
+        async with self._moved:
+            self._moved.notify_all()
+        # Before the first frame is read: whose commits are to be checked.
+        await self._database.write(self._applier.tracked.refresh)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._read_forever(), name="ingest reader")
             group.create_task(self._commit_forever(), name="ingest committer")
@@ -120,7 +130,7 @@ class Pipeline:
         return self._connected_to is not None
 
     async def wait_for(self, *, seq: int | None = None, time_us: int | None = None) -> None:
-        """Return once the committed position has reached that number or upstream time."""
+        """Return once the committed position, of whichever host, has reached that number or upstream time."""
 
         def reached() -> bool:
             if self._committed is None:
@@ -345,7 +355,7 @@ def _wires(
     def tracked(did: str) -> bool:
         return applier.tracked.find(did) is not None
 
-    if settings.upstream == "relay":
+    if settings.reads_relay:
         return [Relay(outbound, identities, settings.relay_url, tracked, clock)]
     wires: list[Wire] = []
     for url in settings.jetstream_urls:

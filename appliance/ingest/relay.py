@@ -24,6 +24,7 @@ from appliance.ingest.upstream import (
     TooOld,
     WireName,
     broken,
+    good_seq,
     good_time,
 )
 from appliance.outbound.addresses import with_params
@@ -92,7 +93,7 @@ class Relay:
             return None
         seq = frame.seq
         time_us = _time_us(frame)
-        if seq is None or seq <= 0 or time_us is None:
+        if seq is None or not good_seq(seq) or time_us is None:
             why = "an event without number or time"
             return Chunk([broken(self.wire, why, message, frame.did)], None, None, size)
         if frame.kind not in ("#commit", "#sync", "#identity", "#account"):

@@ -209,6 +209,11 @@ def cursor_us(start: Start, rewind_us: int) -> int | None:
     return cursor
 
 
+def good_seq(seq: int) -> bool:
+    """Whether that can be an event's number, and neither a time nor more than the database holds."""
+    return 0 < seq < FIRST_TIME_US
+
+
 def good_time(time_us: int) -> bool:
     """Whether that can be a time in microseconds."""
     return FIRST_TIME_US <= time_us < LAST_TIME_US

@@ -10,6 +10,7 @@ from appliance.errors import BadInput
 from appliance.identity.identities import Identities
 from appliance.members import commands as members
 from appliance.ops.control import Command
+from appliance.store import progress
 from appliance.store.database import Database
 
 
@@ -38,7 +39,11 @@ def commands(
             raise BadInput("how many people shall the code admit?") from error
         return {"code": await members.invite(database, clock, uses), "uses": uses}
 
+    async def accounts(_arguments: list[str]) -> Any:
+        return await database.read(progress.overall)
+
     return {
+        "accounts": accounts,
         "member add": add,
         "member remove": remove,
         "member list": listing,

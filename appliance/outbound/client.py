@@ -15,18 +15,14 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import httpcore
 import httpx
 import orjson
 import websockets.exceptions
@@ -41,13 +37,12 @@ from appliance.outbound import decoding
 from appliance.outbound.addresses import Params, Policy, Ports, Target
 from appliance.outbound.limits import Limits
 from appliance.outbound.names import Names, SystemNames
+from appliance.outbound.network import JudgedTransport
 from appliance.outbound.pacing import Pacing
 
 REQUESTS = telemetry.counter(
     "outbound_requests", "Requests sent, by class and outcome.", ["limits", "outcome"]
 )
-
-OpenAddress = Callable[[str], Awaitable[list[str]]]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CREDENTIALS = frozenset({"authorization", "dpop", "cookie", "proxy-authorization"})
@@ -139,7 +134,7 @@ class Outbound:
         self.user_agent = "appliance" + (f" (+{about})" if about else "")
         self._tls = tls or httpx.create_ssl_context(trust_env=False)
         self._transports = {
-            interactive: _Transport(self._open_address, self._tls, settings.outbound_total)
+            interactive: JudgedTransport(self._open_address, self._tls, settings.outbound_total)
             for interactive in (False, True)
         }
 
@@ -383,7 +378,7 @@ class Outbound:
         except Unavailable as error:
             raise NotSent(error.message) from error
         if not addresses:
-            raise NotSent("there is no such host")
+            raise NotSent("there is no such host", name="HostNotFound")
         return self.policy.check_addresses(addresses)
 
     async def _connected(self, host: str, port: int) -> socket.socket:
@@ -403,51 +398,6 @@ class Outbound:
             else:
                 return sock
         raise NotSent("the host can't be reached") from failure
-
-
-class _Transport(httpx.AsyncHTTPTransport):
-    """httpx's own transport over a pool that connects where it is told."""
-
-    def __init__(self, open_address: OpenAddress, tls: ssl.SSLContext, connections_max: int) -> None:
-        super().__init__(verify=tls, trust_env=False)
-        # httpx offers no way to hand in the network side of its pool; the version is pinned.
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls,
-            max_connections=connections_max,
-            max_keepalive_connections=connections_max,
-            keepalive_expiry=30,
-            network_backend=_JudgedNetwork(open_address),
-        )
-
-
-class _JudgedNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to judged addresses only."""
-
-    def __init__(self, open_address: OpenAddress) -> None:
-        self._open_address = open_address
-        self._network = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        failure: Exception | None = None
-        for address in await self._open_address(host):
-            try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
-        raise NotSent("the host can't be reached") from failure
-
-    async def connect_unix_socket(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError
-
-    async def sleep(self, seconds: float) -> None:
-        await self._network.sleep(seconds)
 
 
 @contextlib.contextmanager

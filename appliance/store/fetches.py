@@ -51,6 +51,14 @@ def want(tx: Transaction, kind: Kind, target: int, priority: int, now_us: int) -
     )
 
 
+def is_open(reader: Reader, kind: Kind, target: int) -> bool:
+    """Whether it is still to be fetched."""
+    return (
+        reader.value("SELECT 1 FROM fetch WHERE kind = ? AND target = ? AND outcome = ''", (kind, target))
+        is not None
+    )
+
+
 def due(reader: Reader, now_us: int, rows_max: int, hosts_busy: Iterable[str]) -> list[Wanted]:
     """What may be fetched now, most urgent first, leaving out these hosts (origins)."""
     rows = reader.all(

@@ -27,14 +27,27 @@ def find(reader: Reader, did: str) -> Known | None:
     return None if row is None else Known(*row)
 
 
-def due(reader: Reader, limit: int) -> list[str]:
-    """Accounts that show up in answers and whose document was never read, or may have changed."""
-    return [
-        did
-        for (did,) in reader.all(
-            "SELECT did FROM actor WHERE known = 1 AND resolved_us IS NULL ORDER BY id LIMIT ?", (limit,)
-        )
-    ]
+def due(reader: Reader, now_us: int, limit: int) -> list[str]:
+    """Accounts that show up in answers and whose document was never read, or may have changed.
+
+    ``resolved_us`` NULL: due at once; negative: put off until that many microseconds since 1970.
+    """
+    rows = reader.all(
+        "SELECT did FROM actor WHERE known = 1 AND resolved_us IS NULL ORDER BY id LIMIT ?", (limit,)
+    )
+    rows += reader.all(
+        "SELECT did FROM actor WHERE resolved_us < 0 AND resolved_us >= ? ORDER BY resolved_us DESC LIMIT ?",
+        (-now_us, limit),
+    )
+    return [did for (did,) in rows[:limit]]
+
+
+def claim(tx: Transaction, did: str, until_us: int) -> None:
+    """It is being read now. What is made due from here on stays due when the reading ends."""
+    tx.run(
+        "UPDATE actor SET resolved_us = ? WHERE did = ? AND (resolved_us IS NULL OR resolved_us < 0)",
+        (-until_us, did),
+    )
 
 
 def save(
@@ -45,16 +58,24 @@ def save(
     pds: str | None,
     signing_key: str | None,
     resolved_us: int,
+    claimed: bool = False,
 ) -> None:
-    """Keep what a document said. Whoever held the handle before holds it no more."""
+    """Keep what a document said. Whoever held the handle before holds it no more.
+
+    With ``claimed`` an account made due since then stays due: the document may be older than that.
+    """
     if handle is not None:
         tx.run("UPDATE actor SET handle = NULL WHERE handle = ? AND id <> ?", (handle, actor))
     tx.run(
-        "UPDATE actor SET handle = ?, pds = ?, signing_key = ?, resolved_us = ? WHERE id = ?",
-        (handle, pds, signing_key, resolved_us, actor),
+        "UPDATE actor SET handle = ?, pds = ?, signing_key = ?,"
+        " resolved_us = iif(? AND resolved_us IS NULL, NULL, ?) WHERE id = ?",
+        (handle, pds, signing_key, claimed, resolved_us, actor),
     )
 
 
-def put_off(tx: Transaction, actor: int, resolved_us: int) -> None:
-    """It could not be read: what is known stays, and the next try waits for its age."""
-    tx.run("UPDATE actor SET resolved_us = ? WHERE id = ? AND resolved_us IS NULL", (resolved_us, actor))
+def put_off(tx: Transaction, did: str, until_us: int) -> None:
+    """It could not be read: what is known stays, and the next try is then."""
+    tx.run(
+        "UPDATE actor SET resolved_us = ? WHERE did = ? AND (resolved_us IS NULL OR resolved_us < 0)",
+        (-until_us, did),
+    )

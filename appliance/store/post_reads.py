@@ -11,6 +11,7 @@ from appliance.store.database import Reader
 LIKE = 1
 REPOST_LINK = 2
 
+MENTIONED = 0
 LIVING = 1
 
 
@@ -137,6 +138,12 @@ def above(reader: Reader, post: int, height: int) -> list[int]:
         (post, height),
     )
     return [row[0] for row in rows]
+
+
+def missing_above(reader: Reader, post: int, height: int) -> int | None:
+    """The first post upwards of which only the name is here; the post itself may be it."""
+    up = [post, *above(reader, post, height)]
+    return up[-1] if reader.value("SELECT state FROM record WHERE id = ?", (up[-1],)) == MENTIONED else None
 
 
 def below(reader: Reader, post: int, depth: int, limit: int) -> list[tuple[int, int]]:

@@ -59,6 +59,15 @@ def floor(tx: Transaction, actor: int, collection: int) -> Version | None:
     return None if row is None else (row[0], row[1], SNAPSHOT)
 
 
+def living_keys(reader: Reader, actor: int, collection: int, rows_max: int) -> list[str]:
+    """The highest keys of living records."""
+    rows = reader.all(
+        "SELECT rkey FROM record WHERE actor = ? AND collection = ? AND state = 1 ORDER BY rkey DESC LIMIT ?",
+        (actor, collection, rows_max),
+    )
+    return [row[0] for row in rows]
+
+
 def insert(
     tx: Transaction,
     actor: int,

@@ -10,11 +10,13 @@ from appliance.timeline.labelers import Labeler
 class Asker(msgspec.Struct, frozen=True, kw_only=True):
     """``did`` is None for the public; ``operator`` sees what was taken down, too.
 
-    ``labelers`` is None when the caller did not name any.
+    For a ``member`` the network may be asked for what is not here. ``labelers`` is None when the caller
+    did not name any.
     """
 
     did: str | None = None
     operator: bool = False
+    member: bool = False
     labelers: tuple[Labeler, ...] | None = None
 
 

@@ -8,7 +8,7 @@ from appliance.store import actor_reads, post_reads
 from appliance.store.actor_reads import BLOCK, ActorRow, SelfRecord
 from appliance.store.collections import NSIDS
 from appliance.store.database import Reader
-from appliance.store.post_reads import LIKE, LIVING, LabelRow, RecordRow
+from appliance.store.post_reads import LIKE, LIVING, MENTIONED, LabelRow, RecordRow
 from appliance.timeline import cards, posts
 from appliance.timeline.asker import Asker
 from appliance.timeline.cards import Card
@@ -256,6 +256,14 @@ class State:
             self.labels.setdefault(row.uri, []).append(row)
             if row.val in _HIDING and row.src in redacting:
                 self.hidden.add(row.uri)
+
+    def lacks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Ids of records and actors that were looked at to be shown, and of which only the name is here."""
+        records, actors = self.records, self.actors
+        named = [i for i in self._shown if i in records and records[i].state == MENTIONED]
+        owners = {records[i].actor for i in named}
+        people = [i for i in self._people if i in actors and not actors[i].known and i not in owners]
+        return tuple(named), tuple(people)
 
     # ------------------------------------------------------------ rules
 

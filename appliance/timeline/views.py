@@ -37,6 +37,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     ``error`` is set instead of a body where even a refusal carries those headers. ``newer`` is the
     cursor above the first row of a home timeline, '' where that is not known or nothing is there.
+    ``records`` and ``people`` are ids of what a member's answer would show if it were here.
     """
 
     body: bytes
@@ -44,6 +45,8 @@ class Answer(msgspec.Struct, frozen=True):
     labelers: str = ""
     error: BadInput | None = None
     newer: str = ""
+    records: tuple[int, ...] = ()
+    people: tuple[int, ...] = ()
 
     def parsed(self) -> Any:
         """The JSON as values, for pages. Raises the error if there is one."""
@@ -253,7 +256,9 @@ class Views:
                 rev = actor_reads.rev(reader, state.viewer)
             if error is not None:
                 return Answer(b"", rev, error=error)
-            return Answer(body, rev, labelers.text_of(state.labelers))
+            wanted, people = state.lacks() if asker.member else ((), ())
+            named = labelers.text_of(state.labelers)
+            return Answer(body, rev, named, records=wanted, people=people)
 
         return await self._database.read(work)
 

@@ -39,6 +39,7 @@ def signing(frame: Frame, sessions: SigningIn) -> Blueprint:
 
     @blueprint.get("/login")
     async def login() -> Any:
+        """The form for signing in; `return` is where it leads."""
         if await frame.viewer():
             return redirect("/", 303)
         return await form(invite=request.args.get("invite", ""), back=request.args.get("return", "/"))
@@ -59,6 +60,7 @@ def signing(frame: Frame, sessions: SigningIn) -> Blueprint:
 
     @blueprint.post("/api/auth/login")
     async def do_login() -> Any:
+        """Sign in: `identifier`, `password`, and `factor`, `invite` or `confirm` when asked."""
         try:
             body = await frame.checked()
         except StaleForm:
@@ -103,6 +105,7 @@ def signing(frame: Frame, sessions: SigningIn) -> Blueprint:
 
     @blueprint.post("/api/auth/logout")
     async def logout() -> Any:
+        """Sign out."""
         await frame.checked()
         await sessions.sign_out(frame.cookie())
         g.viewer = None
@@ -114,6 +117,7 @@ def signing(frame: Frame, sessions: SigningIn) -> Blueprint:
 
     @blueprint.get("/api/auth/session")
     async def session() -> Response:
+        """Who is signed in, and the token that actions by JSON carry in X-Form-Token."""
         viewer = await frame.viewer()
         answer: dict[str, Any] = {"token": await frame.token()}
         if viewer is not None:
@@ -143,6 +147,8 @@ def actions(frame: Frame, writing: Writing) -> Blueprint:
 
     @blueprint.post("/api/actions/like")
     async def like() -> Any:
+        """Like a post (`uri`, `cid`); with `undo`, take it back."""
+
         async def do(cookie: str, body: Body) -> tuple[Outcome, str, str]:
             uri, cid, anchor = _post_of(body)
             return await writing.like(cookie, uri, cid, wanted=not _undo(body)), anchor, ""
@@ -151,6 +157,8 @@ def actions(frame: Frame, writing: Writing) -> Blueprint:
 
     @blueprint.post("/api/actions/repost")
     async def repost() -> Any:
+        """Repost a post (`uri`, `cid`); with `undo`, take it back."""
+
         async def do(cookie: str, body: Body) -> tuple[Outcome, str, str]:
             uri, cid, anchor = _post_of(body)
             return await writing.repost(cookie, uri, cid, wanted=not _undo(body)), anchor, ""
@@ -159,6 +167,8 @@ def actions(frame: Frame, writing: Writing) -> Blueprint:
 
     @blueprint.post("/api/actions/follow")
     async def follow() -> Any:
+        """Follow an account (`did`); with `undo`, unfollow."""
+
         async def do(cookie: str, body: Body) -> tuple[Outcome, str, str]:
             did = body.get("actor") or body.get("did")
             if not is_did(did):
@@ -169,6 +179,8 @@ def actions(frame: Frame, writing: Writing) -> Blueprint:
 
     @blueprint.post("/api/actions/delete")
     async def delete() -> Any:
+        """Delete a record of one’s own (`uri`)."""
+
         async def do(cookie: str, body: Body) -> tuple[Outcome, str, str]:
             uri, _, anchor = _post_of(body)
             outcome = await writing.delete(cookie, uri)
@@ -181,6 +193,7 @@ def actions(frame: Frame, writing: Writing) -> Blueprint:
 
     @blueprint.post("/api/actions/post")
     async def post() -> Any:
+        """Post `text`, perhaps as a `reply` to an address, in `langs`; `once` makes repeating harmless."""
         viewer = await frame.viewer()
         frame.guard.check_origin(request)
         try:

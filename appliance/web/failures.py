@@ -73,6 +73,8 @@ def status_of(error: errors.ApplianceError) -> int:
     """The HTTP status that says the same."""
     if isinstance(error, errors.Refused) and error.name == errors.Refused.name:
         return 401
+    if error.name == "RateLimitExceeded":
+        return 429
     for kind, status in STATUS_OF.items():
         if isinstance(error, kind):
             return status

@@ -33,6 +33,7 @@ def pages(frame: Frame, reading: Reading) -> Blueprint:
 
     @blueprint.get("/")
     async def home() -> Any:
+        """The timeline of who is signed in; what this is, for a guest. `before` and `after` page."""
         viewer = await frame.viewer()
         if viewer is None:
             return await frame.render("welcome.html", here="home", name=frame.origin.split("://")[-1])
@@ -57,6 +58,7 @@ def pages(frame: Frame, reading: Reading) -> Blueprint:
 
     @blueprint.get("/api/timeline")
     async def timeline() -> Response:
+        """The timeline as JSON: `feed`, `cursor`, `newer`; takes `limit`, `cursor`, `after`."""
         viewer = await frame.viewer()
         if viewer is None:
             raise errors.Refused("Sign in first.")
@@ -75,6 +77,7 @@ def pages(frame: Frame, reading: Reading) -> Blueprint:
 
     @blueprint.get("/profile/<actor>")
     async def profile(actor: str) -> Any:
+        """An account and its posts; `show` filters, `before` pages."""
         asked = actor.removeprefix("@").lower() if not actor.startswith("did:") else actor
         if not is_did(asked) and not is_handle(asked):
             raise errors.NotFound("That is neither a handle nor a DID.")
@@ -127,6 +130,7 @@ def pages(frame: Frame, reading: Reading) -> Blueprint:
 
     @blueprint.get("/post/<path:uri>")
     async def thread(uri: str) -> Response:
+        """A post between what it answers and what answers it."""
         viewer = await frame.viewer()
         uri = "at://" + uri.removeprefix("at:").lstrip("/")
         parse_at_uri(uri)
@@ -144,14 +148,17 @@ def pages(frame: Frame, reading: Reading) -> Blueprint:
 
     @blueprint.get("/@<actor>")
     async def short_profile(actor: str) -> Any:
+        """Leads to the profile."""
         return redirect(f"/profile/{quote(actor, safe=':.')}", 301)
 
     @blueprint.get("/@<actor>/<rkey>")
     async def short_post(actor: str, rkey: str) -> Any:
+        """Leads to the thread."""
         return redirect(f"/post/at://{quote(actor, safe=':.')}/app.bsky.feed.post/{quote(rkey)}", 301)
 
     @blueprint.get("/static/<mark>/<name>")
     async def static(mark: str, name: str) -> Response:
+        """A static file, kept for a year under the mark of its content."""
         asset = frame.assets.get(name)
         if asset is None:
             raise NoSuchPage

@@ -18,6 +18,7 @@ def pictures(images: Images) -> Blueprint:
 
     @blueprint.get("/img/<preset>/plain/<did>/<name>")
     async def picture(preset: str, did: str, name: str) -> Response:
+        """A picture from its owner’s server, checked against its name."""
         cid, at, suffix = name.partition("@")
         if suffix not in SUFFIXES or (at and not suffix):
             return _failed(404, "no such picture")

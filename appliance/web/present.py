@@ -7,6 +7,7 @@ read as if it could hold anything.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -23,8 +24,10 @@ QUOTES_DEEP_MAX = 2
 
 # The box that a single picture is fitted into, in CSS pixels: the width of the text beside an avatar.
 PICTURE_WIDTH, PICTURE_HEIGHT = 552, 480
-RATIO_MIN, RATIO_MAX = 0.6, 3.2
-RATIO_UNKNOWN = 1.5
+# Width by height. The style sheet has a class for each, so that nothing moves when a picture arrives
+# whatever its record has said; the nearest one cuts off a little at most.
+SHAPES = (0.6, 0.667, 0.75, 0.8, 0.9, 1, 1.1, 1.25, 1.333, 1.5, 1.6, 1.778, 2, 2.25, 2.6, 3.2)
+SHAPE_UNKNOWN = 9
 
 # https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/label/defs.json
 COVERS = {
@@ -70,11 +73,12 @@ class Person(NamedTuple):
 
 
 class Image(NamedTuple):
-    """A picture with its description, and the size it has on the page before it has come."""
+    """A picture with its description, and the box that it has on the page before it has come."""
 
     thumb: str
     full: str
     alt: str
+    shape: int
     width: int
     height: int
 
@@ -266,10 +270,11 @@ def _media(embeds: list[Any], look: Look, depth: int) -> dict[str, Any]:
         elif kind == "app.bsky.embed.external#view":
             found["link"] = _link(embed.get("external"), look)
         elif kind == "app.bsky.embed.video#view":
-            width, height = _fitted(embed.get("aspectRatio"))
+            shape, width, height = _fitted(embed.get("aspectRatio"))
             found["video"] = {
                 "poster": look.own(richtext.safe_link(embed.get("thumbnail"))),
                 "alt": richtext.plain(_text(embed.get("alt"))),
+                "shape": shape,
                 "width": width,
                 "height": height,
             }
@@ -320,12 +325,13 @@ def _images(pictures: Any, look: Look) -> list[Image]:
     for number, picture in enumerate(pictures, 1):
         thumb = look.own(richtext.safe_link(picture.get("thumb", picture.get("thumbnail"))))
         alt = richtext.plain(_text(picture.get("alt"))).strip() or "No description by the author"
-        width, height = _fitted(picture.get("aspectRatio"))
+        shape, width, height = _fitted(picture.get("aspectRatio"))
         found.append(
             Image(
                 thumb=thumb,
                 full=look.own(richtext.safe_link(picture.get("fullsize"))) or thumb,
                 alt=f"Image {number} of {len(pictures)}: {alt}" if len(pictures) > 1 else alt,
+                shape=shape,
                 width=width,
                 height=height,
             )
@@ -333,16 +339,16 @@ def _images(pictures: Any, look: Look) -> list[Image]:
     return [image for image in found if image.thumb]
 
 
-def _fitted(ratio: Any) -> tuple[int, int]:
-    """The size on the page of a picture of that shape, known before the picture has come."""
-    shape = RATIO_UNKNOWN
+def _fitted(ratio: Any) -> tuple[int, int, int]:
+    """The shape nearest to that of a picture, and its size on the page."""
+    shape = SHAPE_UNKNOWN
     if isinstance(ratio, dict):
         width, height = ratio.get("width"), ratio.get("height")
-        if type(width) is int and type(height) is int and width > 0 and height > 0:
-            # Very high and very wide ones are cut to a strip that can be seen.
-            shape = min(max(width / height, RATIO_MIN), RATIO_MAX) if width < height * 1000 else RATIO_MAX
-    shown = min(PICTURE_WIDTH, round(PICTURE_HEIGHT * shape))
-    return shown, round(shown / shape)
+        if type(width) is int and type(height) is int and 0 < width < 1 << 53 and 0 < height < 1 << 53:
+            wanted = math.log(width / height)
+            shape = min(range(len(SHAPES)), key=lambda i: abs(math.log(SHAPES[i]) - wanted))
+    shown = min(PICTURE_WIDTH, round(PICTURE_HEIGHT * SHAPES[shape]))
+    return shape, shown, round(shown / SHAPES[shape])
 
 
 def _link(external: Any, look: Look) -> dict[str, str] | None:

@@ -14,6 +14,9 @@ from appliance.web.doors import THREAD_DEPTH, Json, Page, Progress
 
 THREAD_HEIGHT = 80
 LOADING = ("QUEUED", "SCANNING")
+_UNKNOWN = "This account does not exist, or it is not known here."
+# For a member it was asked for just now, and may still be on its way.
+_UNKNOWN_TO_MEMBER = "This account does not exist, or its server takes long to answer: try again in a moment."
 
 
 class Pages:
@@ -27,9 +30,13 @@ class Pages:
     async def timeline(self, viewer: str, *, limit: int, before: str, after: str) -> Page:
         """The page after the one cursor or before the other; the newest without any."""
         if after:
-            answer = await self._views.newer_timeline(Asker(did=viewer), after=after, limit=limit)
+            answer = await self._views.newer_timeline(
+                Asker(did=viewer, member=True), after=after, limit=limit
+            )
         else:
-            answer = await self._views.timeline(Asker(did=viewer), cursor=before or None, limit=limit)
+            answer = await self._views.timeline(
+                Asker(did=viewer, member=True), cursor=before or None, limit=limit
+            )
         body = answer.parsed()
         newest = not before and not after
         return Page(
@@ -55,7 +62,7 @@ class Pages:
             found: Json = (await self._views.profile(_asker(viewer), actor)).parsed()
         except BadInput as error:
             if error.name == BadInput.name:
-                raise NotFound("This account does not exist, or it is not known here.") from error
+                raise NotFound(_UNKNOWN_TO_MEMBER if viewer else _UNKNOWN) from error
             raise
         return found
 
@@ -107,4 +114,4 @@ def _just_above(cursor: str) -> str:
 
 
 def _asker(viewer: str | None) -> Asker:
-    return Asker(did=viewer) if viewer else PUBLIC
+    return Asker(did=viewer, member=True) if viewer else PUBLIC

@@ -25,7 +25,14 @@ _LOOKS_LIKE_ADDRESS = re.compile(
 )
 _CONTROLS: dict[int, None] = dict.fromkeys(
     c
-    for c in (*range(0x20), *range(0x7F, 0xA0), *range(0xE0000, 0xE0020), 0x202D, 0x202E)
+    for c in (
+        *range(0x20),
+        *range(0x7F, 0xA0),
+        *range(0xD800, 0xE000),
+        *range(0xE0000, 0xE0020),
+        0x202D,
+        0x202E,
+    )
     if c not in (9, 10)
 )
 _BIDI: dict[int, None] = dict.fromkeys(

@@ -18,6 +18,8 @@ from appliance.timeline import labelers
 from appliance.timeline.asker import Asker
 from appliance.timeline.labelers import Labeler
 from appliance.xrpc.methods import Access, Authenticate, Call, Method
+from appliance.xrpc.packing import packed
+from appliance.xrpc.peer import named_by_proxy
 from appliance.xrpc.replies import (
     CORS,
     Header,
@@ -70,7 +72,7 @@ class Front:
         if scope["type"] != "http" or not path.startswith(PREFIX):
             if self._rest is None:
                 raise RuntimeError("nobody is here for what is not XRPC")
-            await self._rest(scope, receive, send)
+            await self._rest(scope if scope["type"] != "http" else named_by_proxy(scope), receive, send)
             return
         nsid = path[len(PREFIX) :]
         verb = scope["method"]
@@ -79,11 +81,14 @@ class Front:
         elif (method := self._methods.get(nsid)) is not None:
             reply = await self._reply(method, scope, receive)
         elif self._rest is not None and self._rest_has is not None and self._rest_has(nsid):
-            await self._rest(scope, receive, _with_cors(send))
+            await self._rest(named_by_proxy(scope), receive, _with_cors(send))
             return
         else:
             reply = error_reply(501, "MethodNotImplemented", "Method Not Implemented")
-        await _send(reply, send, with_body=verb != "HEAD")
+        if verb == "HEAD":
+            await _send(reply, send, with_body=False)
+        else:
+            await _send(await packed(reply, scope["headers"]), send, with_body=True)
 
     async def _reply(self, method: Method, scope: Message, receive: Receive) -> Reply:
         try:
@@ -103,10 +108,10 @@ class Front:
             expected = "POST" if method.procedure else "GET"
             raise BadInput(f"Incorrect HTTP method ({verb}) expected {expected}")
         headers = _single(scope["headers"])
-        asker, member = await self._who(method, headers)
+        asker = await self._who(method, headers)
         parameters = _parameters(method.nsid, scope.get("query_string", b""))
         body = await _body(method.nsid, headers, receive) if method.procedure else None
-        answer = await method.run(Call(asker, parameters, body, member))
+        answer = await method.run(Call(asker, parameters, body))
         more: list[Header] = []
         if answer.rev is not None:
             more.append((b"atproto-repo-rev", answer.rev.encode()))
@@ -116,7 +121,7 @@ class Front:
             return reply_to(answer.error, *more)
         return json_reply(answer.body, *more) if answer.body else empty_reply()
 
-    async def _who(self, method: Method, headers: dict[bytes, str]) -> tuple[Asker, bool]:
+    async def _who(self, method: Method, headers: dict[bytes, str]) -> Asker:
         authorization = headers.get(b"authorization")
         named = headers.get(b"atproto-accept-labelers")
         wanted = None if named is None else labelers.parse(named, self._labelers)
@@ -128,13 +133,13 @@ class Front:
             taken = method.operator_reads or method.access is Access.OPERATOR
             if not taken or not self._is_operator(authorization):
                 raise Refused("Not authorized", name="AuthenticationRequired")
-            return Asker(operator=True, labelers=wanted), False
+            return Asker(operator=True, labelers=wanted)
         if method.access is Access.PUBLIC or (authorization is None and method.access is not Access.REQUIRED):
-            return Asker(labelers=wanted), False
+            return Asker(labelers=wanted)
         caller = await self._authenticate(authorization, method.nsid, procedure=method.procedure)
         if caller is None:
             raise Refused("Authentication Required", name="AuthMissing")
-        return Asker(did=caller.did, labelers=wanted), caller.member
+        return Asker(did=caller.did, member=caller.member, labelers=wanted)
 
     def _is_operator(self, authorization: str) -> bool:
         try:

@@ -68,7 +68,7 @@ _FROM_PDS = PDS_JSON.for_person()
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One call. Header names are lower case; ``client`` is the peer's address."""
+    """One call. Header names are lower case; ``client`` is the caller's address."""
 
     nsid: str
     verb: str
@@ -120,7 +120,7 @@ class MemberCalls:
                 _headers(scope["headers"]),
                 _query(scope.get("query_string", b"")),
                 _body(receive),
-                _client(scope),
+                (scope.get("client") or ("",))[0],
             )
             _check_verb(request)
             return await self._handlers.get(nsid, self._to_pds)(request)
@@ -314,16 +314,6 @@ async def limited(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[byte
         if total > most:
             raise BadInput("That is too large", name="PayloadTooLarge")
         yield piece
-
-
-def _client(scope: Message) -> str:
-    """The caller's address. A proxy on this machine may name it, the last one in its list being its word."""
-    peer: str = (scope.get("client") or ("",))[0]
-    if peer in ("", "127.0.0.1", "::1"):
-        named = [value for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"]
-        if named:
-            return str(named[-1].decode("latin-1").rpartition(",")[2].strip())
-    return peer
 
 
 async def _body(receive: Receive) -> AsyncIterator[bytes]:

@@ -47,7 +47,6 @@ class Call(msgspec.Struct, frozen=True):
     asker: Asker
     parameters: dict[str, Any]
     body: Any = None
-    member: bool = False
 
 
 class Method(msgspec.Struct, frozen=True):

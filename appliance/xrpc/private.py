@@ -22,7 +22,7 @@ def methods(database: Database, clock: Clock) -> list[Method]:
     async def write(call: Call, change: Callable[[Transaction, int], None]) -> Answer:
         did = call.asker.did
         assert did is not None
-        if not call.member:
+        if not call.asker.member:
             raise Refused("Only members keep anything here", name="NotAMember")
         await database.write(lambda tx: change(tx, actors.ensure(tx, did)), durable=True)
         return _DONE

@@ -24,11 +24,11 @@ OPERATIONS = st.lists(
     st.tuples(st.sampled_from(WHO), st.sampled_from(KEYS), st.booleans(), BODIES), min_size=1, max_size=25
 )
 
-# Where a row stands depends on what arrived first, and on nothing else: that is left out here.
+# Where a row stands, and which of a pair counts, depends on what arrived first: that is left out here.
 ROWS = {
     "records": "SELECT a.did, collection, rkey, state, epoch, r.rev, n, cid, CAST(body AS TEXT) FROM record r"
     " JOIN actor a ON a.id = r.actor",
-    "items": "SELECT a.did, r.collection, r.rkey, i.flags, s.rkey, s.actor = i.actor FROM item i"
+    "items": "SELECT a.did, r.collection, r.rkey, i.flags & 127, s.rkey, s.actor = i.actor FROM item i"
     " JOIN record r USING (id) JOIN actor a ON a.id = r.actor JOIN record s ON s.id = i.subject",
     "posts": "SELECT a.did, r.rkey, flags, p.rkey"
     " FROM post JOIN record r USING (id) JOIN actor a ON a.id = r.actor"

@@ -268,8 +268,7 @@ async def test_another_host_is_asked_by_time_with_a_margin(
                 await asyncio.wait_for(at.pipeline.wait_for(seq=lines[199].seq), 20)
         first.port = port
         async with reading(tmp_path, first, second) as at:
-            await asyncio.wait_for(read_to_the_end(at, second), 20)
-            assert await at.value("SELECT count(*) FROM record WHERE state = 1") == 399
+            await at.until("SELECT count(*) FROM record WHERE state = 1", 399)
             assert await at.value("SELECT count(*) FROM gap") == 0
     assert second.asked[0]["cursor"] == [str(lines[199].time_us - 60_000_000)]
 
@@ -337,3 +336,12 @@ async def test_a_v1_stream_that_was_left_longer_than_it_keeps_events_is_a_gap(tm
         host.lines += made("v1", 5, later_us)
         async with reading(tmp_path, host, clock=ClockAt(later_us + 60_000_000)) as at:
             await at.until("SELECT count(*) FROM gap", 1)
+
+
+async def test_a_position_reached_before_the_start_needs_no_further_event(tmp_path: Path) -> None:
+    host = Host("v2", made("v2", 3))
+    async with host.running():
+        await remember(tmp_path, host, 1003, host.lines[-1].time_us)
+        async with reading(tmp_path, host) as at:
+            await asyncio.wait_for(at.pipeline.wait_for(seq=1003), 10)
+            assert await at.value("SELECT count(*) FROM record") == 0

@@ -61,7 +61,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         world = World(tmp_path / "world", accounts=10)
         await world.start(rate=0)
         stack.push_async_callback(world.stop)
-        appliance = await stack.enter_async_context(running(tmp_path / "appliance", world.settings))
+        appliance = await stack.enter_async_context(running(tmp_path / "appliance", world.settings()))
         http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=20))
         place = Place(world, appliance, http, world.info["members"][0], {})
         friend = await place.control("create_account", "friend.test")

@@ -212,12 +212,15 @@ class World:
             self._process.send_signal(signal.SIGTERM)
         await asyncio.wait_for(self._process.wait(), 20)
 
-    @property
-    def settings(self) -> dict[str, str]:
-        """The settings of an appliance on this network, everybody named a member there admitted."""
+    def settings(self, wire: str = "jetstream-v2") -> dict[str, str]:
+        """The settings of an appliance that reads this network by that wire; its members are admitted."""
+        stream = {
+            "jetstream-v2": {"JETSTREAM_URLS": self.info["jetstream_v2"]},
+            "jetstream-v1": {"JETSTREAM_URLS": self.info["jetstream_v1"]},
+            "relay": {"RELAY_URL": self.info["relay"]},
+        }[wire]
         return {
-            "JETSTREAM_URLS": self.info["jetstream_v2"],
-            "RELAY_URL": self.info["relay"],
+            **stream,
             "PLC_URL": self.info["plc"],
             "HANDLE_RESOLVERS": ",".join(self.info["pds"]),
             "MEMBERS": ",".join(member["did"] for member in self.info["members"]),

@@ -226,6 +226,8 @@ _FAULTS = {
     "items of reposts": "SELECT count(*) FROM record r LEFT JOIN link l ON l.id = r.id"
     " LEFT JOIN item i ON i.id = r.id LEFT JOIN record s ON s.id = l.subject"
     " WHERE r.collection = 2 AND (r.state = 1 AND s.state <> 2) <> (i.id IS NOT NULL)",
+    "items of second reposts": "SELECT count(*) FROM link l JOIN item i USING (id)"
+    " WHERE l.kind = 2 AND (i.flags & 128 <> 0) <> l.waiting",
     "items of nothing": "SELECT count(*) FROM item JOIN record USING (id) WHERE collection NOT IN (1, 2)",
     "order": "SELECT count(*) FROM item i JOIN record r USING (id)"
     " WHERE (i.sort_ms, i.tie, i.arrival) <> (r.sort_ms, r.tie, r.arrival)",

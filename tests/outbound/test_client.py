@@ -26,7 +26,7 @@ from appliance.errors import BadInput, Unavailable
 from appliance.outbound import client as client_module
 from appliance.outbound.client import Declined, NotSent, Outbound
 from appliance.outbound.limits import BLOB, HANDLE_WELL_KNOWN, PDS_CAR, PDS_JSON
-from tests.outbound.conftest import Names, Server, reply
+from tests.scripted import Names, Server, reply
 
 
 async def test_an_answer_has_status_headers_and_body(outbound: Outbound, server: Server) -> None:

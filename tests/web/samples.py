@@ -63,7 +63,7 @@ class World:
     ) -> Json:
         self._number += 1
         at = iso(NOW_US - minutes * MINUTE_US)
-        record = {"$type": POST, "text": text, "createdAt": at, "langs": langs or ["en"]}
+        record: Json = {"$type": POST, "text": text, "createdAt": at, "langs": langs or ["en"]}
         if facets:
             record["facets"] = facets
         view = {
@@ -165,7 +165,7 @@ def furnish(site: Site) -> World:
     bare = w.person("", "no-name.example.net")
     dora = w.person("Dora ✨", "dora.example.social", avatar=6)
 
-    text = "Wrote up how tide tables were computed by hand before 1880: example.org/tides — thanks @ivo.example.net"
+    text = "How tide tables were computed by hand before 1880: example.org/tides — thanks @ivo.example.net"
     tides = w.post(
         mara,
         text,

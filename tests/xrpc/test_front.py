@@ -17,6 +17,7 @@ from appliance.protocol import lexicons
 from appliance.timeline import labelers
 from appliance.xrpc import admin, private, reads
 from appliance.xrpc.asgi import BODY_MAX_BYTES, Front
+from appliance.xrpc.packing import takes_gzip
 from tests.serving import serving
 from tests.timeline.village import LABELER, Village, did, uris, village
 
@@ -485,3 +486,45 @@ async def test_it_speaks_http_on_a_real_socket(tmp_path: Path) -> None:
             assert lexicons.validate_output(TIMELINE, answer.json()) is None
             assert len(answer.json()["feed"]) == 1
             refused(await http.get("/xrpc/app.bsky.nope"), 501, "MethodNotImplemented")
+
+
+async def test_long_answers_are_packed_for_those_who_take_it_and_only_for_them(
+    both: tuple[Village, Client],
+) -> None:
+    place, client = both
+    for n in range(40):
+        await place.post("ann", f"one of forty {n}")
+    plain = await client.get(FEED, actor="ann.test", headers={"accept-encoding": "identity"})
+    packed = await client.get(FEED, actor="ann.test", headers={"accept-encoding": "br, gzip;q=0.5"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.content == plain.content
+    assert (
+        int(packed.headers["content-length"]) * 4 < int(plain.headers["content-length"]) == len(plain.content)
+    )
+    for answer in (plain, packed):
+        assert "accept-encoding" in answer.headers["vary"]
+        assert "authorization" in answer.headers["vary"]
+        assert answer.headers.get_list("content-length") == [answer.headers["content-length"]]
+    small = await client.get("_health", headers={"accept-encoding": "gzip"})
+    assert "content-encoding" not in small.headers
+
+
+@pytest.mark.parametrize(
+    ("accepted", "taken"),
+    [
+        (b"gzip", True),
+        (b"GZIP, deflate, br", True),
+        (b"br;q=1, gzip;q=0.001", True),
+        (b"*", True),
+        (b"gzip;q=0", False),
+        (b"gzip; q=0.000, *", False),
+        (b"*;q=0", False),
+        (b"br, zstd", False),
+        (b"", False),
+        (b"gzipped", False),
+        (b";;,=,q=", False),
+    ],
+)
+def test_accept_encoding_is_read_as_written(accepted: bytes, taken: bool) -> None:
+    assert takes_gzip(accepted) is taken
