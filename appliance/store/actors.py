@@ -37,6 +37,7 @@ def ensure(tx: Transaction, did: str, seen_us: int | None = None) -> int:
 
 def seen(tx: Transaction, actor: int, seen_us: int) -> None:
     """The actor itself has shown up: it exists from now on for those who ask."""
+    tx.changed.actors.add(actor)
     tx.run(
         "UPDATE actor SET known = 1, indexed_ms = coalesce(indexed_ms, ?) WHERE id = ? AND known = 0",
         (seen_us // 1000, actor),
@@ -45,6 +46,7 @@ def seen(tx: Transaction, actor: int, seen_us: int) -> None:
 
 def applied_rev(tx: Transaction, actor: int, rev: str, seen_us: int) -> None:
     """Rows of this rev are in: the newest such rev is what Atproto-Repo-Rev says."""
+    tx.changed.actors.add(actor)
     tx.run(
         "UPDATE actor SET rev = max(coalesce(rev, ''), ?1), known = 1, indexed_ms = coalesce(indexed_ms, ?2)"
         " WHERE id = ?3 AND (rev IS NULL OR rev < ?1 OR known = 0)",

@@ -7,6 +7,7 @@ from appliance.store.database import Transaction
 
 def add_likes(tx: Transaction, record: int, by: int) -> None:
     """Likes that the record received."""
+    tx.changed.records.add(record)
     tx.run(
         "INSERT INTO post_count (id, likes) VALUES (?1, ?2)"
         " ON CONFLICT (id) DO UPDATE SET likes = likes + ?2",
@@ -16,6 +17,7 @@ def add_likes(tx: Transaction, record: int, by: int) -> None:
 
 def add_reposts(tx: Transaction, record: int, by: int) -> None:
     """Reposts that the record received."""
+    tx.changed.records.add(record)
     tx.run(
         "INSERT INTO post_count (id, reposts) VALUES (?1, ?2)"
         " ON CONFLICT (id) DO UPDATE SET reposts = reposts + ?2",
@@ -25,6 +27,7 @@ def add_reposts(tx: Transaction, record: int, by: int) -> None:
 
 def add_replies(tx: Transaction, record: int, by: int) -> None:
     """Direct replies that keep to the thread's gate."""
+    tx.changed.records.add(record)
     tx.run(
         "INSERT INTO post_count (id, replies) VALUES (?1, ?2)"
         " ON CONFLICT (id) DO UPDATE SET replies = replies + ?2",
@@ -34,6 +37,7 @@ def add_replies(tx: Transaction, record: int, by: int) -> None:
 
 def add_quotes(tx: Transaction, record: int, by: int) -> None:
     """Posts that quote the record."""
+    tx.changed.records.add(record)
     tx.run(
         "INSERT INTO post_count (id, quotes) VALUES (?1, ?2)"
         " ON CONFLICT (id) DO UPDATE SET quotes = quotes + ?2",

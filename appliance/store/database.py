@@ -19,6 +19,7 @@ import aiosqlite
 from appliance import telemetry
 from appliance.errors import Corrupt, Unavailable
 from appliance.store import migrations
+from appliance.store.changes import Changed, Feed, Noted
 from appliance.store.migrations import SCHEMA_VERSION
 
 T = TypeVar("T")
@@ -52,8 +53,10 @@ _REFUSED = {
 class Reader:
     """One snapshot of the database. Valid only inside the function that received it."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, feed: Feed | None = None, settled: int = 0) -> None:
         self._connection = connection
+        self._feed = feed
+        self.settled = settled  # this snapshot sees at least the commits up to this number
 
     def all(self, sql: str, params: Params = ()) -> list[Row]:
         """Every row."""
@@ -69,6 +72,13 @@ class Reader:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         return id(self._connection), version
 
+    def changes(self, settled: int) -> Sequence[Changed] | None:
+        """What may differ from a snapshot with that ``settled``; None where that can't be told.
+
+        Ask after the first look into the snapshot, and only about snapshots of this process.
+        """
+        return None if self._feed is None else self._feed.since(settled)
+
     def value(self, sql: str, params: Params = ()) -> Any:
         """The first column of the first row, or None when there is no row."""
         row = self._connection.execute(sql, params).fetchone()
@@ -78,8 +88,9 @@ class Reader:
 class Transaction(Reader):
     """The right to write. Only ``Database.write`` makes one."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, changed: Noted | None = None) -> None:
         super().__init__(connection)
+        self.changed = changed or Noted()
         self.announcements: list[Callable[[], None]] = []
 
     def run(self, sql: str, params: Params = ()) -> int:
@@ -145,8 +156,9 @@ class _Job:
 class Database:
     """The open file. ``read`` and ``write`` are its only doors."""
 
-    def __init__(self, path: Path, writer: _Connection, readers: list[_Connection]) -> None:
+    def __init__(self, path: Path, writer: _Connection, readers: list[_Connection], feed: Feed) -> None:
         self.path = path
+        self._feed = feed
         self._writer = writer
         self._readers = readers
         self._idle: asyncio.LifoQueue[_Connection] = asyncio.LifoQueue()
@@ -161,9 +173,11 @@ class Database:
         """Open or create. Raises Corrupt for a file of another kind or a newer schema."""
         path.parent.mkdir(parents=True, exist_ok=True)
         opened: list[_Connection] = []
+        feed = Feed()
         try:
             opened.append(await _connect(path, read_only=False))
             await opened[0].run(_prepare)
+            await opened[0].run(feed.watch)
             for _ in range(readers):
                 opened.append(await _connect(path, read_only=True))  # noqa: PERF401 - what was opened must be known if the next one fails
         except BaseException as error:
@@ -172,7 +186,7 @@ class Database:
             if isinstance(error, sqlite3.Error) and (told := _told(error)) is not error:
                 raise told from error
             raise
-        return cls(path, opened[0], opened[1:])
+        return cls(path, opened[0], opened[1:], feed)
 
     async def read(self, work: Callable[[Reader], T]) -> T:
         """Run the function on one snapshot, in a reader's thread. Raises Corrupt for a damaged file."""
@@ -180,7 +194,7 @@ class Database:
             raise Unavailable("the database is closed")
         connection = await self._idle.get()
         try:
-            return await connection.run(partial(_in_snapshot, work))
+            return await connection.run(partial(_in_snapshot, work, self._feed))
         finally:
             self._idle.put_nowait(connection)
 
@@ -230,7 +244,7 @@ class Database:
                     break
                 jobs.append(another)
             try:
-                await self._writer.run(partial(_commit, jobs))
+                await self._writer.run(partial(_commit, jobs, self._feed))
             except Exception as error:  # noqa: BLE001 - the group failed as a whole: each waiter is told
                 for waiting in jobs:
                     waiting.error = error
@@ -248,13 +262,13 @@ class Database:
                 return
 
 
-def _commit(jobs: list[_Job], connection: sqlite3.Connection) -> None:
+def _commit(jobs: list[_Job], feed: Feed, connection: sqlite3.Connection) -> None:
     durable = any(job.durable for job in jobs)
     connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
     try:
         connection.execute("BEGIN IMMEDIATE")
         for job in jobs:
-            transaction = Transaction(connection)
+            transaction = Transaction(connection, feed.noted)
             try:
                 with transaction.savepoint():
                     job.result = job.work(transaction)
@@ -265,6 +279,7 @@ def _commit(jobs: list[_Job], connection: sqlite3.Connection) -> None:
                 job.error = _told(error) if isinstance(error, sqlite3.Error) else error
             else:
                 job.announcements = transaction.announcements
+        feed.publish()
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         if (told := _told(error)) is not error:
@@ -273,12 +288,14 @@ def _commit(jobs: list[_Job], connection: sqlite3.Connection) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+        feed.settle()
 
 
-def _in_snapshot(work: Callable[[Reader], T], connection: sqlite3.Connection) -> T:
+def _in_snapshot(work: Callable[[Reader], T], feed: Feed, connection: sqlite3.Connection) -> T:
+    settled = feed.settled  # before the snapshot begins: it sees all of these
     try:
         connection.execute("BEGIN")
-        return work(Reader(connection))
+        return work(Reader(connection, feed, settled))
     except sqlite3.Error as error:
         if (told := _told(error)) is not error:
             raise told from error

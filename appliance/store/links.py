@@ -27,6 +27,7 @@ class Removed(NamedTuple):
 
 def add(tx: Transaction, link: int, kind: int, actor: int, subject: int, sort_ms: int, tie: int) -> bool:
     """The link lives; True when it is the first of its pair, False when it waits behind another."""
+    tx.changed.link(kind, actor, subject)
     sql = (
         "INSERT INTO link (id, kind, actor, subject, sort_ms, tie, waiting) VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (kind, actor, subject) WHERE waiting = 0 DO NOTHING"
@@ -43,6 +44,7 @@ def remove(tx: Transaction, link: int) -> Removed | None:
     if not rows:
         return None
     kind, actor, subject, waited = rows[0]
+    tx.changed.link(kind, actor, subject)
     if waited:
         return Removed(kind, actor, subject, pair_ended=False, successor=None)
     successor = tx.value(

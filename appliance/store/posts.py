@@ -30,6 +30,7 @@ def add(
     tx: Transaction, post: int, actor: int, sort_ms: int, tie: int, arrival: int, flags: int, ties: Ties
 ) -> None:
     """The post lives from now on."""
+    tx.changed.records.add(post)
     tx.run(
         "INSERT INTO item (id, actor, sort_ms, tie, subject, flags, arrival) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (post, actor, sort_ms, tie, post, flags & 31, arrival),
@@ -44,6 +45,7 @@ def add(
 
 def remove(tx: Transaction, post: int) -> None:
     """The post doesn't live any more. What points at it stays."""
+    tx.changed.records.add(post)
     tx.run("DELETE FROM item WHERE id = ?", (post,))
     for actor, parent, quote, flags in tx.all(
         "DELETE FROM post WHERE id = ? RETURNING actor, parent, quote, flags", (post,)

@@ -24,6 +24,7 @@ def bookmark(tx: Transaction, viewer: int, post: int, cid: str, now_us: int) -> 
         "INSERT INTO bookmark (viewer, post, cid, created_us) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (viewer, post, cid, now_us),
     ):
+        tx.changed.records.add(post)
         tx.run(
             "INSERT INTO post_count (id, bookmarks) VALUES (?, 1)"
             " ON CONFLICT (id) DO UPDATE SET bookmarks = bookmarks + 1",
@@ -34,4 +35,5 @@ def bookmark(tx: Transaction, viewer: int, post: int, cid: str, now_us: int) -> 
 def remove_bookmark(tx: Transaction, viewer: int, post: int) -> None:
     """Whether or not there was one."""
     if tx.run("DELETE FROM bookmark WHERE viewer = ? AND post = ?", (viewer, post)):
+        tx.changed.records.add(post)
         tx.run("UPDATE post_count SET bookmarks = bookmarks - 1 WHERE id = ?", (post,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.store import records
 from appliance.store.database import Transaction
 
 # Somebody's living record, or a member's bookmark, names it by its id.
@@ -40,6 +41,7 @@ def spent_tombstones(tx: Transaction, before_us: int, rows_max: int) -> list[int
 def forget_record(tx: Transaction, record: int) -> bool:
     """Remove a record whose index rows are gone already. False where it became a mention:
     others still point at it, or its number is the highest and would be given out again."""
+    records.changes(tx, record)
     tx.run("DELETE FROM fetch WHERE kind = 'record' AND target = ?", (record,))
     if tx.run(
         "UPDATE record AS r SET state = 0, epoch = NULL, rev = NULL, n = NULL, cid = NULL, body ="

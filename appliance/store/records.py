@@ -82,6 +82,8 @@ def insert(
     scan: int | None,
 ) -> int:
     """A key's first row."""
+    if rkey == "self":
+        tx.changed.actors.add(actor)
     return tx.insert(
         "INSERT INTO record (actor, collection, rkey, state, epoch, rev, n, cid, body, sort_ms, tie, arrival,"
         " indexed_us, scan) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -101,6 +103,7 @@ def update(
     scan: int | None,
 ) -> None:
     """Another version of a key."""
+    changes(tx, record)
     tx.run(
         "UPDATE record SET state = ?, epoch = ?, rev = ?, n = ?, cid = ?, body = ?, sort_ms = ?, tie = ?,"
         " arrival = ?, indexed_us = ?, scan = ? WHERE id = ?",
@@ -223,11 +226,20 @@ def unseen(
 
 def bury(tx: Transaction, record: int, version: Version, indexed_us: int) -> None:
     """Make a tombstone of it; its place in the order stays for the day it lives again."""
+    changes(tx, record)
     tx.run(
         "UPDATE record SET state = 2, epoch = ?, rev = ?, n = ?, cid = NULL, body = NULL, indexed_us"
         " = ? WHERE id = ?",
         (*version, indexed_us, record),
     )
+
+
+def changes(tx: Transaction, record: int) -> None:
+    """Tell that it changes; what has the key self is part of what its actor shows."""
+    tx.changed.records.add(record)
+    actor = tx.value("SELECT actor FROM record WHERE id = ? AND rkey || '' = 'self'", (record,))
+    if actor is not None:
+        tx.changed.actors.add(actor)
 
 
 def digest(reader: Reader, actor: int, collections: list[int]) -> tuple[bytes, int]:

@@ -26,7 +26,7 @@ _HIDING = frozenset({"!takedown", "!suspend"})
 class State:
     """What one answer needs. Filled by the ``load_`` functions, then only looked at.
 
-    The rows themselves are shared by all answers from one snapshot."""
+    The rows themselves are kept for the next answers until a commit changes them."""
 
     def __init__(self, reader: Reader, shared: Shared, asker: Asker) -> None:
         self.reader = reader
@@ -38,7 +38,8 @@ class State:
             self.viewer = STRANGER if found is None else found
         self.operator = asker.operator
         # The operator sees other rows than everybody: his are not kept.
-        rows = Rows(0) if asker.operator else shared.rows(reader)
+        rows = Rows(0, 0) if asker.operator else shared.rows(reader)
+        self._rows = rows
         self.records, self.texts = rows.records, rows.texts
         self.actors, self.cards = rows.actors, rows.cards
         self.blocks, self._pairs = rows.blocks, rows.pairs
@@ -217,6 +218,7 @@ class State:
     def _load_relations(self, viewer: int, everybody: set[int]) -> None:
         reader, relations = self.reader, self.relations
         people = everybody - relations.people
+        self._rows.relations_kept += len(people)
         if people:
             relations.people |= people
             for kind, actor, rkey in actor_reads.from_viewer(reader, viewer, people):
@@ -225,6 +227,7 @@ class State:
                 (self.blocked_by if kind == BLOCK else self.followed_by)[actor] = rkey
             self.muted |= actor_reads.muted(reader, viewer, people)
         posts_shown = self._shown - relations.posts
+        self._rows.relations_kept += len(posts_shown)
         if posts_shown:
             relations.posts |= posts_shown
             for kind, post, rkey in post_reads.viewer_marks(reader, viewer, posts_shown):

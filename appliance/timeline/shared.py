@@ -7,6 +7,7 @@ from typing import Any
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.store.actor_reads import ActorRow
+from appliance.store.changes import Changed
 from appliance.store.database import Reader
 from appliance.store.post_reads import RecordRow
 from appliance.timeline import labelers
@@ -15,6 +16,7 @@ from appliance.timeline.fragments import Fragments
 from appliance.timeline.posts import PostText
 
 ROWS_MAX = 50_000
+RELATIONS_MAX = 200_000
 
 
 class Shared:
@@ -30,11 +32,20 @@ class Shared:
         self._rows: dict[int, Rows] = {}
 
     def rows(self, reader: Reader) -> Rows:
-        """What this connection has read since the last commit."""
+        """What this connection has read and no commit has changed since.
+
+        A file that changed while nothing was published was written by somebody else: all is read anew.
+        """
         connection, version = reader.snapshot()
         rows = self._rows.get(connection)
-        if rows is None or rows.version != version or len(rows.records) > ROWS_MAX:
-            rows = self._rows[connection] = Rows(version)
+        if rows is not None and not rows.full():
+            changes = reader.changes(rows.settled)
+            if changes is not None and (changes or rows.version == version):
+                for changed in changes:
+                    rows.forget(changed)
+                rows.version, rows.settled = version, reader.settled
+                return rows
+        rows = self._rows[connection] = Rows(version, reader.settled)
         return rows
 
 
@@ -56,10 +67,15 @@ class Relations:
 
 
 class Rows:
-    """What was read of one snapshot. Requests add to it, and never change what is there."""
+    """What was read and still holds. Requests add to it; only ``forget`` takes away.
 
-    def __init__(self, version: int) -> None:
+    All of it is a function of rows whose changes store/changes.py tells. Nothing is kept about ids
+    that have no row, but relations: those of a viewer go as a whole.
+    """
+
+    def __init__(self, version: int, settled: int) -> None:
         self.version = version
+        self.settled = settled
         self.records: dict[int, RecordRow] = {}
         self.texts: dict[int, PostText] = {}
         self.actors: dict[int, ActorRow] = {}
@@ -67,3 +83,22 @@ class Rows:
         self.pairs: set[tuple[int, int]] = set()
         self.blocks: set[tuple[int, int]] = set()
         self.viewers: dict[int, Relations] = {}
+        self.relations_kept = 0
+
+    def full(self) -> bool:
+        """Whether it is time to begin anew."""
+        return max(len(self.records), len(self.pairs)) > ROWS_MAX or self.relations_kept > RELATIONS_MAX
+
+    def forget(self, changed: Changed) -> None:
+        """Let go of what a commit may have changed."""
+        for record in changed.records:
+            self.records.pop(record, None)
+            self.texts.pop(record, None)
+        for actor in changed.actors:
+            self.actors.pop(actor, None)
+            self.cards.pop(actor, None)
+        for viewer in changed.viewers:
+            self.viewers.pop(viewer, None)
+        if changed.blocks:
+            self.pairs.clear()
+            self.blocks.clear()
