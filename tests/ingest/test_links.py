@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.store import timeline
 from tests.ingest.world import CREATED, POST, REPOST, World, did, strong, uri
 from tests.merge.checker import index_faults
 
@@ -64,6 +65,29 @@ def test_both_of_two_reposts_are_listed_and_one_is_counted() -> None:
     world.delete(first)
     assert world.items() == [second]
     assert world.counts(post) == (0, 1, 0, 0)
+
+
+def test_home_shows_one_of_two_reposts_and_the_other_when_that_one_goes() -> None:
+    world = World()
+    world.track("alice")
+    world.track("bob")
+    post = world.post("bob", "1")
+    first, second = world.repost("alice", "1", post), world.repost("alice", "2", post)
+
+    assert home(world, "alice") == [first]
+    # The subject goes and comes back: still one.
+    world.delete(post)
+    assert home(world, "alice") == []
+    assert world.post("bob", "1") == post
+    assert home(world, "alice") == [first]
+    world.delete(first)
+    assert home(world, "alice") == [second]
+
+
+def home(world: World, who: str) -> list[str]:
+    """The addresses of the home timeline's rows; without follows it shows one's own."""
+    rows = timeline.timeline_page(world.tx, world.actor(who), timeline.NEWEST, 50)
+    return [address for address in world.items() if world.id(address) in {row.id for row in rows}]
 
 
 @pytest.mark.invariant("newest-wins")
