@@ -18,6 +18,7 @@ from appliance.config import Settings
 from appliance.store.database import Database
 from appliance.timeline.asker import Asker
 from appliance.timeline.views import Views
+from bench.test_start import rss_kb
 from bench.timeline_world import did, fill
 
 ITEMS = 120_000
@@ -92,7 +93,8 @@ async def test_a_page_of_50_through_http(filled: Path) -> None:
         origin = server.stdout.readline().strip()
         timeline = "/xrpc/app.bsky.feed.getTimeline?limit=50"
         memory = "/xrpc/_health"
-        print("\nthrough HTTP, one connection, p50 / p95 in µs; eight connections, requests/s")
+        print(f"\nRSS of the server before {rss_kb(server.pid) / 1024:.0f} MiB")
+        print("through HTTP, one connection, p50 / p95 in µs; eight connections, requests/s")
         shown = {}
         for name, target in (("from memory", memory), ("getTimeline", timeline), ("from memory", memory)):
             client = await _Client.open(origin)
@@ -103,6 +105,7 @@ async def test_a_page_of_50_through_http(filled: Path) -> None:
             shown[name] = one[0]
             print(f"  {name:<12} {len(body):>8} bytes {one[0]:7.0f} {one[1]:7.0f} {rate:7.0f}/s")
         print(f"  our own cost beyond the server: {shown['getTimeline'] - shown['from memory']:.0f} µs p50")
+        print(f"  RSS of the server after {rss_kb(server.pid) / 1024:.0f} MiB")
         assert shown["getTimeline"] < 50_000
     finally:
         server.communicate("", timeout=20)

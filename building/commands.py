@@ -88,7 +88,7 @@ def _mutants(arguments: Sequence[str]) -> int:
 
 
 def _bench(arguments: Sequence[str]) -> int:
-    return run(["-m", "pytest", "bench", "--benchmark-only", *_from_here(arguments)])
+    return run(["-m", "pytest", "bench", "-q", "-s", *_from_here(arguments)])
 
 
 def _conformance(arguments: Sequence[str]) -> int:
