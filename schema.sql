@@ -285,12 +285,13 @@ CREATE TABLE repo (
   seen_rev TEXT NOT NULL DEFAULT '',
   doubt TEXT NOT NULL DEFAULT '',  -- met while not LIVE: the snapshot under way can't certify
   data_cid TEXT,                   -- tree root after seen_rev, where the wire tells it
-  cover_us INTEGER,                -- the stream is kept without a break since this upstream time
+  cover_us INTEGER,                -- the stream is kept without a break since this upstream time; NULL: not proved yet
   cert_rev TEXT,
   cert_us INTEGER,
   cert_method TEXT,                -- listing, signed
   cert_digest BLOB,
-  cert_count INTEGER
+  cert_count INTEGER,
+  doubt_us INTEGER                 -- upstream time from which on something may be missing; NULL: no doubt, or since ever
 ) STRICT;
 CREATE INDEX repo_due ON repo (next_at_us, priority) WHERE state IN ('QUEUED', 'WAIT', 'SUSPECT');
 CREATE INDEX repo_scanning ON repo (actor) WHERE state = 'SCANNING';
@@ -333,6 +334,61 @@ CREATE TABLE scan (
   partial INTEGER NOT NULL DEFAULT 0,  -- 1: some collection was not read to its end
   started_us INTEGER NOT NULL
 ) STRICT;
+
+-- owner: ingest · state · what each connection to an upstream carried, from when to when: the proof behind
+-- repo.cover_us. ``filter`` names the set of accounts that was asked for; '' is all of them.
+CREATE TABLE coverage (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  upstream TEXT NOT NULL,          -- upstream.name
+  mode TEXT NOT NULL CHECK (mode IN ('FULL', 'DIDS', 'DIDS-V2')),
+  filter TEXT NOT NULL DEFAULT '', -- hash of the sorted DIDs
+  accounts INTEGER,                -- how many they are; NULL where it is all
+  opened_us INTEGER NOT NULL,      -- our clock
+  from_seq INTEGER,                -- the start cursor; NULL: the live tip
+  from_us INTEGER,                 -- the same as upstream time: the coverage point of what the filter added
+  live_us INTEGER,                 -- our clock, when it had caught up; NULL: not yet
+  sealed_us INTEGER,               -- our clock, when a second connection had covered its cutover (v1)
+  to_us INTEGER,                   -- upstream time of its last committed event; NULL while open
+  closed_us INTEGER,               -- our clock; NULL while open
+  why TEXT NOT NULL DEFAULT ''     -- what ended it
+) STRICT;
+CREATE INDEX coverage_open ON coverage (upstream) WHERE closed_us IS NULL;
+
+-- owner: backfill · state · when each account was last compared with its own PDS, how, and when it is due again.
+CREATE TABLE audit (
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  level TEXT NOT NULL CHECK (level IN ('rev', 'tail', 'listing', 'signed')),
+  due_us INTEGER NOT NULL,
+  at_us INTEGER,                   -- when it last gave a verdict; NULL: never
+  outcome TEXT NOT NULL DEFAULT '' CHECK (outcome IN ('', 'equal', 'undecided', 'differs', 'failed')),
+  rev TEXT,                        -- what the PDS named then
+  PRIMARY KEY (actor, level)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX audit_due ON audit (due_us, level);
+
+-- owner: backfill · state · gap-means-job: each difference between our rows and a repository that an audit or
+-- a repeated scan met, and what became of it. An operator may read here what was lost, where, and when.
+CREATE TABLE finding (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  collection INTEGER NOT NULL REFERENCES collection (id),
+  rkey TEXT NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('missing', 'extra', 'differs')),
+  ours TEXT,                       -- our cid; NULL: we had none
+  theirs TEXT,                     -- the repository's; NULL: it has none
+  level TEXT NOT NULL,             -- what found it: an audit's level, or 'scan'
+  rev TEXT NOT NULL,               -- of the repository when it was seen
+  door TEXT NOT NULL,              -- what should have delivered it: upstream.name, or 'scan'
+  from_us INTEGER,                 -- the interval of coverage in which it should have come (upstream time)
+  to_us INTEGER,
+  found_us INTEGER NOT NULL,
+  outcome TEXT NOT NULL DEFAULT 'open' CHECK (outcome IN ('open', 'repaired', 'late', 'accepted')),
+  settled_us INTEGER,              -- when the outcome was known; NULL while open
+  note TEXT NOT NULL DEFAULT ''    -- why it was accepted
+) STRICT;
+CREATE INDEX finding_of_actor ON finding (actor, collection, rkey);
+CREATE INDEX finding_by_time ON finding (found_us);
+CREATE INDEX finding_open ON finding (actor) WHERE outcome = 'open';
 
 -- owner: backfill · state · strangers' records and profiles that some page wants to show.
 CREATE TABLE fetch (

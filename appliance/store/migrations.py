@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from appliance.errors import Corrupt
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def schema_text() -> str:

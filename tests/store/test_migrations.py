@@ -102,7 +102,7 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(connection: sqlite3.Connect
         upgrade(connection, 1, 3, {2: TWO, 3: "ALTER TABLE nowhere ADD COLUMN x;"})
 
     assert shape(connection) == before
-    assert version_of(connection) == 1
+    assert version_of(connection) == SCHEMA_VERSION
     assert not connection.in_transaction
     assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
 
@@ -121,7 +121,7 @@ def test_a_missing_step_is_named_before_anything_is_done(connection: sqlite3.Con
     with pytest.raises(Corrupt, match="step 3 is missing"):
         upgrade(connection, 1, 4, {2: TWO, 4: THREE})
 
-    assert version_of(connection) == 1
+    assert version_of(connection) == SCHEMA_VERSION
 
 
 def test_a_script_that_ends_within_a_statement_is_a_mistake_of_ours() -> None:

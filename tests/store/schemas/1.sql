@@ -1,0 +1,354 @@
+-- The whole truth about the database. One file, WAL mode, one writer.
+--
+-- Integer keys inside, AT-URIs at the edges. Times are integers since 1970 UTC: *_us in
+-- microseconds, *_ms in milliseconds. Each table names its owner (the package that writes it),
+-- the invariant it serves (docs/invariants.md) and how precious it is:
+--   index    can be rebuilt from the network
+--   private  exists only here: backup and export must have it
+--   state    where we are; losing it costs a new scan, never a record
+
+-- ---------------------------------------------------------------- who
+
+-- owner: identity (ingest adds bare rows) · index · one row a DID, handles confirmed both ways.
+-- A bare row (known = 0) is somebody only mentioned by others: it exists for nobody who asks.
+CREATE TABLE actor (
+  id INTEGER PRIMARY KEY,
+  did TEXT NOT NULL UNIQUE,
+  known INTEGER NOT NULL DEFAULT 0,
+  handle TEXT,                     -- lower case; NULL shows as handle.invalid
+  pds TEXT,                        -- origin, from the DID document
+  signing_key TEXT,                -- did:key of #atproto
+  resolved_us INTEGER,             -- when document and handle were last fetched; NULL: due; < 0: due at -resolved_us
+  status TEXT,                     -- NULL while active, else the protocol's word
+  status_upstream TEXT,            -- who numbered the last account event taken
+  status_seq INTEGER NOT NULL DEFAULT 0,  -- its number there; numbers of two upstreams don't compare
+  takedown TEXT,                   -- reference of our own takedown; NULL: none
+  rev TEXT,                        -- newest rev applied here (Atproto-Repo-Rev)
+  indexed_ms INTEGER               -- first sight
+) STRICT;
+CREATE UNIQUE INDEX actor_handle ON actor (handle) WHERE handle IS NOT NULL;
+CREATE INDEX actor_due ON actor (id) WHERE known = 1 AND resolved_us IS NULL;
+CREATE INDEX actor_put_off ON actor (resolved_us) WHERE resolved_us < 0;
+
+-- owner: members · private · who belongs here. Their follows decide what is tracked.
+CREATE TABLE member (
+  actor INTEGER PRIMARY KEY REFERENCES actor (id),
+  via TEXT NOT NULL,               -- allow-list, invite, open, operator
+  admitted_us INTEGER NOT NULL
+) STRICT;
+
+-- owner: members · private · codes that admit.
+CREATE TABLE invite (
+  code TEXT PRIMARY KEY,
+  uses_left INTEGER NOT NULL CHECK (uses_left >= 0),
+  created_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- ---------------------------------------------------------------- what
+
+-- owner: store · index · short numbers for collection names.
+CREATE TABLE collection (
+  id INTEGER PRIMARY KEY,
+  nsid TEXT NOT NULL UNIQUE
+) STRICT;
+INSERT INTO collection (id, nsid) VALUES  -- the constants of store/collections.py
+  (1, 'app.bsky.feed.post'),
+  (2, 'app.bsky.feed.repost'),
+  (3, 'app.bsky.feed.like'),
+  (4, 'app.bsky.graph.follow'),
+  (5, 'app.bsky.actor.profile'),
+  (6, 'app.bsky.graph.block'),
+  (7, 'app.bsky.feed.threadgate'),
+  (8, 'app.bsky.feed.postgate'),
+  (9, 'app.bsky.graph.list'),
+  (10, 'app.bsky.graph.listitem'),
+  (11, 'app.bsky.graph.listblock'),
+  (12, 'app.bsky.feed.generator'),
+  (13, 'app.bsky.graph.starterpack'),
+  (14, 'app.bsky.labeler.service'),
+  (15, 'app.bsky.notification.declaration'),
+  (16, 'chat.bsky.actor.declaration'),
+  (17, 'com.germnetwork.declaration'),
+  (18, 'app.bsky.graph.verification'),
+  (19, 'app.bsky.actor.status'),
+  (20, 'app.bsky.actor.contentVisibilityDeclaration');
+
+-- owner: ingest · index · newest-wins, deleted-stays-deleted, replay-is-harmless.
+-- One row a record key for ever: living, tombstone, or merely mentioned by another record.
+-- sort_ms, tie and arrival are assigned when a key first lives and never change.
+CREATE TABLE record (
+  id INTEGER PRIMARY KEY,
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  collection INTEGER NOT NULL REFERENCES collection (id),
+  rkey TEXT NOT NULL,
+  state INTEGER NOT NULL,          -- 0 mentioned, 1 living, 2 deleted, 3 living but not valid for its lexicon
+  epoch INTEGER,                   -- (epoch, rev, n) is the version; NULL while mentioned
+  rev TEXT,
+  n INTEGER,                       -- place in the commit; 2147483647 for snapshot rows
+  cid TEXT,
+  body BLOB,                       -- JSON, byte for byte as it came
+  sort_ms INTEGER,                 -- min(createdAt, first seen)
+  tie INTEGER,                     -- order of equal times: order_key of the cid first stored
+  arrival INTEGER,                 -- running number of first arrival: late rows can be told
+  indexed_us INTEGER,              -- when the network showed us this version
+  scan INTEGER,                    -- the last scan that saw the key
+  takedown TEXT,                   -- reference of our own takedown; NULL: none
+  UNIQUE (actor, collection, rkey)
+) STRICT;
+CREATE INDEX record_dead ON record (indexed_us) WHERE state = 2;
+-- What a profile card is made of: one short range for each actor. Written as rkey = 'self' the
+-- condition would make SQLite plan every statement with rkey = ? anew at each execution.
+CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey || '' = 'self' AND state = 1;
+
+-- owner: ingest · index · what timelines and author feeds list: each living post, and each living
+-- repost unless its subject is known to be deleted.
+-- subject = id for a post, the reposted post's record id for a repost.
+-- flags: 1 repost, 2 reply, 4 images or gallery, 8 video, 16 quote, 128 reposted before by the same account
+CREATE TABLE item (
+  id INTEGER PRIMARY KEY REFERENCES record (id),
+  actor INTEGER NOT NULL,
+  sort_ms INTEGER NOT NULL,
+  tie INTEGER NOT NULL,
+  subject INTEGER NOT NULL,
+  flags INTEGER NOT NULL,
+  arrival INTEGER NOT NULL
+) STRICT;
+CREATE INDEX item_of_actor ON item (actor, sort_ms, tie, id, flags, subject);
+CREATE INDEX item_by_arrival ON item (arrival);
+CREATE INDEX item_of_subject ON item (subject) WHERE flags & 1;
+
+-- owner: ingest · index · how a living post hangs together with others (record ids).
+CREATE TABLE post (
+  id INTEGER PRIMARY KEY REFERENCES record (id),
+  actor INTEGER NOT NULL,
+  root INTEGER,
+  parent INTEGER,
+  quote INTEGER,
+  sort_ms INTEGER NOT NULL,
+  tie INTEGER NOT NULL,
+  flags INTEGER NOT NULL           -- as item.flags; 32 violates its thread gate, 64 its post gate
+) STRICT;
+CREATE INDEX post_by_parent ON post (parent, sort_ms, tie) WHERE parent IS NOT NULL;
+CREATE INDEX post_by_root ON post (root) WHERE root IS NOT NULL;
+CREATE INDEX post_by_quote ON post (quote, sort_ms, tie) WHERE quote IS NOT NULL;
+
+-- owner: ingest · index · every living record that points from an actor at one thing.
+-- kind: 1 like, 2 repost (subject: record) · 3 follow, 4 block (subject: actor)
+--       5 list block (subject: the list's record)
+--       6 list item (actor: the list's record id, subject: actor); later kinds get their number here
+-- Of several records for one pair the first to arrive counts; the others wait (waiting = 1).
+CREATE TABLE link (
+  id INTEGER PRIMARY KEY REFERENCES record (id),
+  kind INTEGER NOT NULL,
+  actor INTEGER NOT NULL,
+  subject INTEGER NOT NULL,
+  sort_ms INTEGER NOT NULL,
+  tie INTEGER NOT NULL,
+  waiting INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE UNIQUE INDEX link_pair ON link (kind, actor, subject) WHERE waiting = 0;
+CREATE INDEX link_waiting ON link (kind, actor, subject, id) WHERE waiting = 1;
+CREATE INDEX link_by_subject ON link (kind, subject, sort_ms, tie, actor) WHERE waiting = 0;
+CREATE INDEX link_by_actor ON link (kind, actor, sort_ms, tie, subject) WHERE waiting = 0;
+
+-- owner: ingest · index · changes only together with the row that it counts.
+CREATE TABLE post_count (
+  id INTEGER PRIMARY KEY REFERENCES record (id),
+  likes INTEGER NOT NULL DEFAULT 0,
+  reposts INTEGER NOT NULL DEFAULT 0,
+  replies INTEGER NOT NULL DEFAULT 0,
+  quotes INTEGER NOT NULL DEFAULT 0,
+  bookmarks INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- owner: ingest · index · changes only together with the row that it counts.
+CREATE TABLE actor_count (
+  actor INTEGER PRIMARY KEY REFERENCES actor (id),
+  follows INTEGER NOT NULL DEFAULT 0,
+  followers INTEGER NOT NULL DEFAULT 0,
+  posts INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- owner: labels · index · newest statement of a labeler about a subject.
+CREATE TABLE label (
+  src TEXT NOT NULL,
+  uri TEXT NOT NULL,
+  val TEXT NOT NULL,
+  cid TEXT NOT NULL DEFAULT '',
+  neg INTEGER NOT NULL DEFAULT 0,
+  cts TEXT NOT NULL,
+  exp TEXT,
+  PRIMARY KEY (uri, src, val, cid)
+) STRICT, WITHOUT ROWID;
+
+-- ---------------------------------------------------------------- private things of a viewer
+
+-- owner: xrpc · private · accounts that a viewer does not want to read.
+CREATE TABLE mute (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  subject INTEGER NOT NULL REFERENCES actor (id),
+  created_us INTEGER NOT NULL,
+  PRIMARY KEY (viewer, subject)
+) STRICT, WITHOUT ROWID;
+
+-- owner: xrpc · private · counted in post_count.bookmarks in the same transaction.
+CREATE TABLE bookmark (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  post INTEGER NOT NULL REFERENCES record (id),
+  cid TEXT NOT NULL,
+  created_us INTEGER NOT NULL,
+  PRIMARY KEY (viewer, post)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX bookmark_of_post ON bookmark (post);
+
+-- owner: auth · private, secret · a sign-in at a member's PDS; its tokens sealed (secrets-stay-in).
+CREATE TABLE pds_session (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  pds TEXT NOT NULL,
+  sealed BLOB NOT NULL,            -- access and refresh token, AES-GCM under a key outside the database
+  created_us INTEGER NOT NULL,
+  refreshed_us INTEGER NOT NULL,
+  dead TEXT                        -- why it can't be used any more; NULL: usable
+) STRICT;
+CREATE INDEX pds_session_of_actor ON pds_session (actor);
+
+-- owner: auth · private · our own sessions: a browser's cookie or an XRPC client's token pair.
+-- An id is never used again: access tokens name it.
+CREATE TABLE session (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind TEXT NOT NULL CHECK (kind IN ('web', 'xrpc')),
+  token BLOB NOT NULL UNIQUE,      -- SHA-256 of the cookie or of the current refresh token's id
+  previous BLOB,                   -- the one before the last rotation, good for a short while
+  rotated_us INTEGER NOT NULL,
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  pds_session INTEGER NOT NULL REFERENCES pds_session (id) ON DELETE CASCADE,
+  about TEXT NOT NULL DEFAULT '',  -- which program, in its own words, for the list of sessions
+  created_us INTEGER NOT NULL,
+  seen_us INTEGER NOT NULL,
+  expires_us INTEGER NOT NULL
+) STRICT;
+CREATE INDEX session_by_previous ON session (previous) WHERE previous IS NOT NULL;
+CREATE INDEX session_of_pds_session ON session (pds_session);
+CREATE INDEX session_of_actor ON session (actor);
+CREATE INDEX session_by_end ON session (expires_us);
+
+-- ---------------------------------------------------------------- how far, and what is open
+
+-- owner: ingest · state · position-with-rows: changes only in the transaction of its rows.
+CREATE TABLE upstream (
+  name TEXT PRIMARY KEY,           -- the origin and wire, e.g. "jetstream-v2 wss://host"
+  wire TEXT NOT NULL CHECK (wire IN ('jetstream-v1', 'jetstream-v2', 'relay')),
+  seq INTEGER,                     -- where the wire numbers its events (one host's own numbers)
+  time_us INTEGER,                 -- the upstream's clock at that event
+  events INTEGER NOT NULL DEFAULT 0,
+  updated_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- owner: ingest · state · gap-means-job: an interval that an upstream did not deliver.
+CREATE TABLE gap (
+  id INTEGER PRIMARY KEY,
+  upstream TEXT NOT NULL,
+  from_us INTEGER NOT NULL,
+  to_us INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  noticed_us INTEGER NOT NULL,
+  closed_us INTEGER
+) STRICT;
+
+-- owner: ingest · state · an event that could not be applied; its account is SUSPECT.
+CREATE TABLE dead_letter (
+  id INTEGER PRIMARY KEY,
+  upstream TEXT NOT NULL,
+  position INTEGER,
+  did TEXT,
+  raw BLOB NOT NULL,
+  error TEXT NOT NULL,
+  at_us INTEGER NOT NULL
+) STRICT;
+
+-- owner: ingest and backfill · state · the state machine of each tracked repository.
+-- refs = 1 while the actor is a member + number of members with a living follow of it.
+CREATE TABLE repo (
+  actor INTEGER PRIMARY KEY REFERENCES actor (id),
+  state TEXT NOT NULL CHECK (state IN
+    ('QUEUED', 'SCANNING', 'LIVE', 'SUSPECT', 'WAIT', 'INACTIVE', 'GONE', 'PRUNING')),
+  reason TEXT NOT NULL DEFAULT '',
+  since_us INTEGER NOT NULL,
+  refs INTEGER NOT NULL CHECK (refs >= 0),
+  unwanted_us INTEGER,             -- since when refs = 0
+  priority INTEGER NOT NULL DEFAULT 0,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  next_at_us INTEGER NOT NULL DEFAULT 0,
+  epoch INTEGER NOT NULL DEFAULT 0,
+  base_rev TEXT NOT NULL DEFAULT '',  -- the rev at which the last complete scan began
+  seen_rev TEXT NOT NULL DEFAULT '',
+  doubt TEXT NOT NULL DEFAULT '',  -- met while not LIVE: the snapshot under way can't certify
+  data_cid TEXT,                   -- tree root after seen_rev, where the wire tells it
+  cover_us INTEGER,                -- the stream is kept without a break since this upstream time
+  cert_rev TEXT,
+  cert_us INTEGER,
+  cert_method TEXT,                -- listing, signed
+  cert_digest BLOB,
+  cert_count INTEGER
+) STRICT;
+CREATE INDEX repo_due ON repo (next_at_us, priority) WHERE state IN ('QUEUED', 'WAIT', 'SUSPECT');
+CREATE INDEX repo_scanning ON repo (actor) WHERE state = 'SCANNING';
+CREATE INDEX repo_aside ON repo (next_at_us) WHERE state IN ('INACTIVE', 'GONE');
+CREATE INDEX repo_unwanted ON repo (unwanted_us) WHERE unwanted_us IS NOT NULL;
+
+-- Who is tracked has a name that no other set of tracked accounts ever had (ingest/tracked.py).
+CREATE TRIGGER repo_tracked AFTER INSERT ON repo BEGIN
+  INSERT OR REPLACE INTO meta (name, value) VALUES ('tracked', hex(randomblob(12)));
+END;
+CREATE TRIGGER repo_untracked AFTER DELETE ON repo BEGIN
+  INSERT OR REPLACE INTO meta (name, value) VALUES ('tracked', hex(randomblob(12)));
+END;
+CREATE TRIGGER repo_epoch AFTER UPDATE OF epoch ON repo WHEN OLD.epoch <> NEW.epoch BEGIN
+  INSERT OR REPLACE INTO meta (name, value) VALUES ('tracked', hex(randomblob(12)));
+END;
+
+-- owner: backfill · state · what a complete scan proved of one collection: a key without a row is
+-- older than (epoch, rev, ∞).
+CREATE TABLE floor (
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  collection INTEGER NOT NULL REFERENCES collection (id),
+  epoch INTEGER NOT NULL,
+  rev TEXT NOT NULL,
+  PRIMARY KEY (actor, collection)
+) STRICT, WITHOUT ROWID;
+
+-- owner: backfill · state · a running snapshot; moves on in the transaction of each page.
+CREATE TABLE scan (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  actor INTEGER NOT NULL UNIQUE REFERENCES actor (id),
+  epoch INTEGER NOT NULL,
+  host TEXT NOT NULL,
+  method TEXT NOT NULL CHECK (method IN ('listing', 'signed')),
+  base_rev TEXT NOT NULL,
+  collections TEXT NOT NULL,       -- JSON array of those still to read, the current one first
+  cursor TEXT,
+  pages INTEGER NOT NULL DEFAULT 0,
+  rows INTEGER NOT NULL DEFAULT 0,
+  partial INTEGER NOT NULL DEFAULT 0,  -- 1: some collection was not read to its end
+  started_us INTEGER NOT NULL
+) STRICT;
+
+-- owner: backfill · state · strangers' records and profiles that some page wants to show.
+CREATE TABLE fetch (
+  kind TEXT NOT NULL CHECK (kind IN ('record', 'actor')),
+  target INTEGER NOT NULL,         -- record.id or actor.id
+  priority INTEGER NOT NULL DEFAULT 0,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  next_at_us INTEGER NOT NULL DEFAULT 0,
+  wanted_us INTEGER NOT NULL,
+  outcome TEXT NOT NULL DEFAULT '',-- '' open, gone, refused
+  PRIMARY KEY (kind, target)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX fetch_due ON fetch (priority, next_at_us) WHERE outcome = '';
+
+-- owner: store · state · named counters and marks (arrival, writer lease, quick_check time).
+CREATE TABLE meta (
+  name TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
