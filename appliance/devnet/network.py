@@ -110,6 +110,14 @@ class Network:
         """The streams tell that the repository has to be read anew."""
         self.state.resync(did)
 
+    def seal_archive(self) -> int:
+        """Everything that has happened goes into the archive's files; the number of the last row in them."""
+        return self.archive.seal(all_of_it=True)
+
+    def compact_archive(self) -> int:
+        """The archive's files are rewritten without what was replaced; how many rows went."""
+        return self.archive.compact()
+
     # ---- records; all return the record's URI
 
     def put(self, did: str, collection: str, value: Mapping[str, Any], rkey: str | None = None) -> str:
