@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from appliance.errors import BadInput
 from appliance.protocol.syntax import parse_at_uri
-from appliance.store import actor_reads, collections, post_reads
+from appliance.store import collections, post_reads
 from appliance.store import timeline as skeletons
 from appliance.store.timeline import AuthorFilter, Item, Place
 from appliance.timeline import cursors
@@ -17,6 +17,9 @@ from appliance.timeline.names import POST
 from appliance.timeline.presenting import Presenter
 
 FETCHES_MAX = 10
+# What a mute may be limited to: bits of mute.only.
+ONLY_REPOSTS = 1
+ONLY_QUOTES = 2
 
 Skeleton = Callable[[Place, int], list[Item]]
 
@@ -164,8 +167,14 @@ def _in_timeline(state: State, item: Item) -> bool:
     if row is None:
         return False
     for actor in (row.actor, item.actor):
-        if state.blocked(actor) or actor in state.muted:
+        if state.blocked(actor) or state.is_muted(actor):
             return False
+    in_part = state.relations.muted_of
+    if in_part and (
+        (item.flags & skeletons.REPOST and in_part.get(item.actor, 0) & ONLY_REPOSTS)
+        or ((row.flags or 0) & skeletons.QUOTE and in_part.get(row.actor, 0) & ONLY_QUOTES)
+    ):
+        return False
     parent = state.records.get(row.parent) if row.parent is not None else None
     if parent is not None:
         if state.blocked(parent.actor):
@@ -181,7 +190,7 @@ def _in_author_feed(state: State, item: Item) -> bool:
     row = state.records.get(item.subject)
     if row is None or state.blocked(row.actor) or state.blocked(item.actor):
         return False
-    return row.actor not in state.muted or item.actor in state.muted
+    return not state.is_muted(row.actor) or state.is_muted(item.actor)
 
 
 def _whole_threads(state: State, items: list[Item]) -> set[int]:
@@ -232,12 +241,8 @@ def refuse_blocked(state: State, actor: int) -> None:
     if state.viewer is None or state.viewer == STRANGER:
         return
     did = state.actors[actor].did
-    if any(
-        kind == actor_reads.BLOCK
-        for kind, _, _ in actor_reads.from_viewer(state.reader, state.viewer, [actor])
-    ):
+    state.finish(actors=[actor])
+    if actor in state.blocking or state.blocking_list(actor) is not None:
         raise BadInput(f"Requester has blocked actor: {did}", name="BlockedActor")
-    if any(
-        kind == actor_reads.BLOCK for kind, _, _ in actor_reads.to_viewer(state.reader, state.viewer, [actor])
-    ):
+    if actor in state.blocked_by or state.is_blocked_by_list(actor):
         raise BadInput(f"Requester is blocked by actor: {did}", name="BlockedByActor")

@@ -39,6 +39,13 @@ def thread(state: State, anchor: int, uri: str, depth: int, height: int) -> byte
     return _write(state, presenter, row, above, children, depth)
 
 
+def gate(state: State, anchor: int) -> bytes:
+    """The member that says who may answer in the thread, where its author said so."""
+    row = state.records[anchor]
+    view = Presenter(state).things.thread_gate(_root_of(row))
+    return b"" if view is None else b',"threadgate":' + view
+
+
 def _without_circle(anchor: int, above: list[int]) -> list[int]:
     """Edited posts can answer each other: the way up ends where it comes back to itself."""
     seen = {anchor}

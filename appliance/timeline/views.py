@@ -133,9 +133,9 @@ class Views:
         def members(state: State) -> bytes:
             found = _record_of(state, uri)
             view = None if found is None else threads.thread(state, found, uri, depth, height)
-            if view is None:
+            if found is None or view is None:
                 raise BadInput(f"Post not found: {uri}", name="NotFound")
-            return b'"thread":' + view
+            return b'"thread":' + view + threads.gate(state, found)
 
         return await self._answer(asker, members, with_rev=True, rev_on_errors=True)
 

@@ -68,6 +68,7 @@ class Scenario:
         }
         self.edited = self._posts_written_again()
         self.doubled = self._posts_reposted_again()
+        self.quoted_otherwise = self._quoted_otherwise()
         self.people = {person.did: person for person in self._people()}
 
     def _posts_written_again(self) -> frozenset[str]:
@@ -101,6 +102,21 @@ class Scenario:
                 again.add(uri)
             living[uri] = pair
         return frozenset(again)
+
+    def _quoted_otherwise(self) -> frozenset[str]:
+        """Posts that somebody quotes by a CID which is not that of the version at the end."""
+        present = {
+            f"at://{line['did']}/{line['collection']}/{line['rkey']}": line["cid"]
+            for line in self._lines("records.jsonl")
+        }
+        found = set()
+        for line in self._lines("records.jsonl"):
+            embed = line["record"].get("embed") or {}
+            quoted = embed.get("record") or {}
+            quoted = quoted.get("record", quoted)
+            if quoted.get("uri") in present and present[quoted["uri"]] != quoted.get("cid"):
+                found.add(quoted["uri"])
+        return frozenset(found)
 
     def _people(self) -> Iterator[Person]:
         log: dict[str, list[tuple[int, Json]]] = {}
