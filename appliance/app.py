@@ -48,6 +48,7 @@ from appliance.store import actors, repos
 from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
+from appliance.timeline.graph_views import GraphViews
 from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
@@ -55,7 +56,7 @@ from appliance.web.site import site
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
-from appliance.xrpc import admin, asgi, private, reads
+from appliance.xrpc import admin, asgi, graph, private, reads
 from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
@@ -184,6 +185,7 @@ async def build(
 
     methods = [
         *reads.methods(views, settings, __version__),
+        *graph.methods(GraphViews(views.answering)),
         *private.methods(database, clock),
         *(admin.methods(database) if settings.admin_password else []),
     ]

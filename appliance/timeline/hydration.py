@@ -22,6 +22,7 @@ from appliance.timeline.shared import Relations, Rows, Shared
 STRANGER = -1
 
 _NO_GATES: dict[int, ThreadGate | PostGate] = {}
+_REVIEW = "needs-review"
 _HIDING = frozenset({"!takedown", "!suspend"})
 
 
@@ -65,6 +66,7 @@ class State:
         self.labelers = self._labelers_that_count(asker)
         self.labels: dict[str, list[LabelRow]] = {}
         self.hidden: set[str] = set()
+        self.doubted: set[str] = set()
         # What this answer is about, of all that the snapshot's rows hold.
         self._records: set[int] = set()
         self.shown: set[int] = set()
@@ -256,6 +258,11 @@ class State:
         """Lists, feeds, starter packs and labelers that may be shown, with whose they are."""
         self._show(ids)
 
+    def load_lists(self, ids: Iterable[int]) -> None:
+        """Lists that stand between people, with what decides whether they count."""
+        self.lists.update(ids)
+        surroundings.load_lists(self)
+
     def load_packs(self, actors: Iterable[int]) -> None:
         """The starter packs by which these accounts came, as far as they are here."""
         self.load_actors(list(actors))
@@ -299,6 +306,8 @@ class State:
             self.labels.setdefault(row.uri, []).append(row)
             if row.val in _HIDING and row.src in redacting:
                 self.hidden.add(row.uri)
+            elif row.val == _REVIEW and row.src in redacting:
+                self.doubted.add(row.uri)
 
     def lacks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Ids of records and actors that were looked at to be shown, and of which only the name is here."""
@@ -330,6 +339,18 @@ class State:
         if not self.operator and (row.takedown is not None or text.uri in self.hidden):
             return False
         return self.sees_actor(row.actor)
+
+    def needs_review(self, record: int) -> bool:
+        """Whether a labeler that may hide things asks to look at the post or its author first.
+
+        Whoever follows the author sees it all the same.
+        """
+        text, row = self.texts.get(record), self.records.get(record)
+        if not self.doubted or text is None or row is None or row.actor in self.following:
+            return False
+        return row.actor != self.viewer and not self.doubted.isdisjoint(
+            (text.uri, self.actors[row.actor].did)
+        )
 
     def sees_record(self, record: int) -> bool:
         """Whether this record of any kind lives and is not taken down."""

@@ -48,8 +48,9 @@ def build(row: ThingRow, did: str, body: Body, images: str) -> Thing:
     """From the stored JSON of a valid record."""
     record = parsed(body.json)
     uri = f"at://{did}/{NSIDS[row.collection]}/{row.rkey}"
-    # What lists say of themselves in labels is shown nowhere.
-    labels = [] if row.collection == collections.LIST else self_labels(record, did, uri, row.cid)
+    # What lists and feeds say of themselves in labels is shown nowhere.
+    own = row.collection not in (collections.LIST, collections.GENERATOR)
+    labels = self_labels(record, did, uri, row.cid) if own else []
     pieces: dict[str, Any] = {"labels": tuple(labels), "labels_json": joined(labels)}
     seen = instant(shown_ms(record.get("createdAt"), body))
     head: dict[str, Any] = {"uri": uri, "cid": row.cid, "indexedAt": seen}

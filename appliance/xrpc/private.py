@@ -12,7 +12,7 @@ from appliance.protocol.syntax import parse_at_uri
 from appliance.protocol.tid import TidGenerator
 from appliance.store import actor_reads, actors, private, records
 from appliance.store.database import Database, Transaction
-from appliance.timeline.views import Answer
+from appliance.timeline.answering import Answer
 from appliance.xrpc.methods import Access, Call, Method
 
 POST = "app.bsky.feed.post"

@@ -18,6 +18,10 @@ MUST = {
     "C-2": "message texts of errors are our own; error names and statuses are compared",
     "C-3": "where the official server fails with 500 (malformed cursors, a Bearer that is no JWT, handles in"
     " at-uris of lists), any refusal of ours from 400 on is equal",
+    "C-4": "getKnownFollowers is a set: their order is that in which their database found them",
+    "C-5": "of accounts that don't exist they answer getKnownFollowers without the subject that its schema"
+    " requires; ours says that there is no such account",
+    "C-6": "who is deactivated may not ask with a token of his own: rule SJ-10 of the design",
 }
 
 
@@ -132,6 +136,28 @@ def _is(entry: Any, rkey: str) -> bool:
     return isinstance(post, dict) and str(post.get("uri", "")).endswith(rkey)
 
 
+def _deleted_list(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """A list that its owner deleted lists nothing here; they go on by its items."""
+    if query.nsid != "app.bsky.feed.getListFeed" or query.params["list"] not in scenario.deleted:
+        return False
+    return not ours["feed"] and bool(theirs["feed"])
+
+
+def _edited_things_stay(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """They move an edited feed or list to a new place among the others; apart from that all is equal."""
+    name = {"app.bsky.feed.getActorFeeds": "feeds", "app.bsky.graph.getLists": "lists"}.get(query.nsid)
+    if name is None:
+        return False
+    mine = {entry["uri"]: entry for entry in plain(ours)[name]}
+    other = {entry["uri"]: entry for entry in plain(theirs)[name]}
+    if "cursor" in query.params or "cursor" in theirs:
+        both = mine.keys() & other.keys()
+        return all(mine[uri] == other[uri] for uri in both) and bool(scenario.edited_things & other.keys())
+    moved = [uri for uri in mine if uri not in scenario.edited_things]
+    stayed = [uri for uri in other if uri not in scenario.edited_things]
+    return mine == other and moved == stayed and bool(scenario.edited_things & mine.keys())
+
+
 def _unmoved(value: Any, edited: frozenset[str]) -> Any:
     """Without the time of those posts."""
     if isinstance(value, dict):
@@ -160,5 +186,7 @@ OURS = [
     Case(
         "P-5", "a quote of an earlier version of a post is a quote: the list shows it", _quotes_of_any_version
     ),
+    Case("P-7", "a list that was deleted lists nothing", _deleted_list),
+    Case("P-8", "an edited feed or list keeps its place among the others", _edited_things_stay),
     Case("P-6", "a reply that their index lost is here", _lost_by_them),
 ]

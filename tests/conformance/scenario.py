@@ -56,6 +56,13 @@ class Step(NamedTuple):
     what: Any
 
 
+THINGS = ("app.bsky.graph.list", "app.bsky.feed.generator")
+
+
+def _uri(commit: Json) -> str:
+    return f"at://{commit['did']}/{commit['collection']}/{commit['rkey']}"
+
+
 class Scenario:
     """A folder of the recording."""
 
@@ -69,6 +76,15 @@ class Scenario:
         self.edited = self._posts_written_again()
         self.doubled = self._posts_reposted_again()
         self.quoted_otherwise = self._quoted_otherwise()
+        commits = [
+            line["commit"] | {"did": line["did"]} for line in self._lines("events.jsonl") if "commit" in line
+        ]
+        self.deleted = frozenset(_uri(commit) for commit in commits if commit["operation"] == "delete")
+        self.edited_things = frozenset(
+            _uri(commit)
+            for commit in commits
+            if commit["operation"] == "update" and commit["collection"] in THINGS
+        )
         self.people = {person.did: person for person in self._people()}
 
     def _posts_written_again(self) -> frozenset[str]:

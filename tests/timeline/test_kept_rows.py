@@ -10,8 +10,9 @@ import pytest
 from appliance.errors import BadInput
 from appliance.store import actors, post_reads, private, records, takedowns
 from appliance.store.database import Database, Reader, Transaction
+from appliance.timeline.answering import Answer
 from appliance.timeline.shared import Shared
-from appliance.timeline.views import Answer, Views
+from appliance.timeline.views import Views
 from tests.timeline.village import BLOCK, FOLLOW, LIKE, PROFILE, REPOST, Village, asker, did, uris, village
 
 NAMES = ("ann", "bob", "cid", "dot", "eve")
