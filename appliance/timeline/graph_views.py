@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from appliance.errors import BadInput
 from appliance.store import collections, graph_reads, thing_reads
-from appliance.timeline import feeds, graph, lists, profiles
+from appliance.timeline import feeds, graph, lists, profiles, threads_v2
 from appliance.timeline.answering import Answer, Answering, paged, record_of, visible
 from appliance.timeline.asker import Asker
 from appliance.timeline.filling import Page
@@ -191,6 +191,26 @@ class GraphViews:
         return await self.answering.answer(asker, members)
 
     # ------------------------------------------------------------ posts
+
+    async def thread_v2(self, asker: Asker, uri: str, options: threads_v2.Options) -> Answer:
+        """getPostThreadV2."""
+
+        def members(state: State) -> bytes:
+            found = record_of(state, uri)
+            if found is None:
+                return threads_v2.members(threads_v2.not_found(uri))
+            return threads_v2.members(threads_v2.thread(state, found, uri, options))
+
+        return await self.answering.answer(asker, members)
+
+    async def other_replies(self, asker: Asker, uri: str) -> Answer:
+        """getPostThreadOtherV2."""
+
+        def members(state: State) -> bytes:
+            found = record_of(state, uri)
+            return b'"thread":' + joined([] if found is None else threads_v2.other_replies(state, found))
+
+        return await self.answering.answer(asker, members)
 
     async def quotes(
         self, asker: Asker, uri: str, *, cid: str | None, cursor: str | None, limit: int

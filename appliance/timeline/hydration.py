@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from appliance.store import actor_reads, list_reads, post_reads, thing_reads
+from appliance.store import actor_reads, list_reads, post_reads, thing_reads, thread_reads
 from appliance.store.actor_reads import ActorRow, SelfRecord
 from appliance.store.collections import NSIDS, POST_GATE, THREAD_GATE
 from appliance.store.database import Reader
@@ -20,6 +20,7 @@ from appliance.timeline.shared import Relations, Rows, Shared
 
 # A viewer whom no row mentions: signed in, but nothing here is theirs.
 STRANGER = -1
+KNOWN_LIKERS_AMONG = 500
 
 _NO_GATES: dict[int, ThreadGate | PostGate] = {}
 _REVIEW = "needs-review"
@@ -61,6 +62,7 @@ class State:
         self.list_sizes: dict[int, int] = {}
         self.joined: dict[int, tuple[int, int]] = {}  # by starter pack: ever, and in the last week
         self.packs: dict[str, int] = {}  # starter packs by which accounts came, by address
+        self.known_likers: dict[int, list[int]] = {}
         self.gate_lists: dict[str, int] = {}  # lists that gates name, by address
 
         self.labelers = self._labelers_that_count(asker)
@@ -262,6 +264,15 @@ class State:
         """Lists that stand between people, with what decides whether they count."""
         self.lists.update(ids)
         surroundings.load_lists(self)
+
+    def load_known_likers(self, post: int) -> None:
+        """Who of those whom the viewer follows likes the post."""
+        if self.viewer is None or self.viewer == STRANGER:
+            return
+        found = thread_reads.known_likers(self.reader, self.viewer, post, KNOWN_LIKERS_AMONG)
+        if found:
+            self.finish(actors=found)
+            self.known_likers[post] = [i for i in found if self.sees_actor(i) and not self.blocked(i)]
 
     def load_packs(self, actors: Iterable[int]) -> None:
         """The starter packs by which these accounts came, as far as they are here."""

@@ -25,6 +25,7 @@ _NOTHING_DONE = b',"viewer":{"bookmarked":false,"threadMuted":false,"embeddingDi
 # What most viewers did with most posts: views with these are worth keeping.
 _COMMON = (b"", _NOTHING_DONE)
 _EMBEDS_MAX = 2
+KNOWN_MAX = 5
 # How a quoted record begins that can't be shown.
 _NO_RECORD = tuple(
     b'{"record":{"$type":"app.bsky.embed.record#%b"' % why
@@ -244,7 +245,8 @@ class Presenter:
         root = row.id if row.root is None else row.root
         muted = root in state.relations.muted_threads
         flags = (row.flags or 0) | (state.records[root].flags or 0 if root in state.records else 0)
-        if not (like or repost or own or bookmarked or muted or flags & _RULED):
+        likers = state.known_likers.get(row.id)
+        if not (like or repost or own or bookmarked or muted or likers or flags & _RULED):
             return _NOTHING_DONE
         parts = [
             b',"viewer":{"bookmarked":%b,"threadMuted":%b,"embeddingDisabled":%b'
@@ -259,6 +261,9 @@ class Presenter:
             parts.append(_address("repost", state.viewer_did, names.REPOST, repost))
         if own and state.cards[row.actor].pinned_uri:
             parts.append(b',"pinned":' + text(state.cards[row.actor].pinned_uri == said.uri))
+        if likers:
+            shown = [view for i in likers[:KNOWN_MAX] if (view := self.profile_basic(i)) is not None]
+            parts.append(b',"knownLikers":{"count":%d,"actors":%b}' % (len(likers), joined(shown)))
         parts.append(b"}")
         return b"".join(parts)
 
@@ -337,6 +342,10 @@ class Presenter:
     # ------------------------------------------------------------ what is not shown
 
     def _blocked(self, uri: str, author: int) -> bytes:
+        return b'"uri":%b,"blocked":true,"author":%b' % (text(uri), self.blocked_author(author))
+
+    def blocked_author(self, author: int) -> bytes:
+        """blockedAuthor."""
         state = self._state
         viewer = b""
         if state.viewer is not None:
@@ -349,7 +358,7 @@ class Presenter:
                 viewer += b',"blocking":' + text(state.sayings[by_list].uri)
             viewer += b"}"
         did = text(state.actors[author].did)
-        return b'"uri":%b,"blocked":true,"author":{"did":%b%b}' % (text(uri), did, viewer)
+        return b'{"did":%b%b}' % (did, viewer)
 
     def blocked_post(self, uri: str, author: int) -> bytes:
         """blockedPost."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from appliance.timeline.answering import Answer
 from appliance.timeline.graph_views import GraphViews
+from appliance.timeline.threads_v2 import Options
 from appliance.xrpc.methods import Access, Call, Method
 
 
@@ -65,6 +66,14 @@ def methods(views: GraphViews) -> list[Method]:
             call.asker, p["uri"], cid=p.get("cid"), cursor=p.get("cursor"), limit=p["limit"]
         )
 
+    async def get_post_thread_v2(call: Call) -> Answer:
+        p = call.parameters
+        options = Options(p["above"], p["below"], p["branchingFactor"], p["sort"])
+        return await views.thread_v2(call.asker, p["anchor"], options)
+
+    async def get_post_thread_other_v2(call: Call) -> Answer:
+        return await views.other_replies(call.asker, call.parameters["anchor"])
+
     optional, required, public = Access.OPTIONAL, Access.REQUIRED, Access.PUBLIC
     return [
         Method("app.bsky.graph.getKnownFollowers", required, get_known_followers),
@@ -89,5 +98,7 @@ def methods(views: GraphViews) -> list[Method]:
         Method("app.bsky.feed.getActorLikes", optional, of("actor", views.likes_of)),
         Method("app.bsky.feed.getFeedGenerators", optional, get_feed_generators),
         Method("app.bsky.feed.getQuotes", optional, get_quotes),
+        Method("app.bsky.unspecced.getPostThreadV2", optional, get_post_thread_v2, operator_reads=True),
+        Method("app.bsky.unspecced.getPostThreadOtherV2", optional, get_post_thread_other_v2),
         Method("app.bsky.labeler.getServices", optional, get_services),
     ]

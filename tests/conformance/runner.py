@@ -56,6 +56,8 @@ METHODS = (
     "app.bsky.graph.getStarterPacks",
     "app.bsky.graph.getStarterPacksWithMembership",
     "app.bsky.labeler.getServices",
+    "app.bsky.unspecced.getPostThreadOtherV2",
+    "app.bsky.unspecced.getPostThreadV2",
     "com.atproto.identity.resolveHandle",
     "com.atproto.server.describeServer",
 )
