@@ -62,7 +62,7 @@ class State:
         self.list_sizes: dict[int, int] = {}
         self.joined: dict[int, tuple[int, int]] = {}  # by starter pack: ever, and in the last week
         self.packs: dict[str, int] = {}  # starter packs by which accounts came, by address
-        self.known_likers: dict[int, list[int]] = {}
+        self.known_likers: dict[int, tuple[int, list[int]]] = {}  # all of them, and those to be shown
         self.gate_lists: dict[str, int] = {}  # lists that gates name, by address
 
         self.labelers = self._labelers_that_count(asker)
@@ -272,7 +272,10 @@ class State:
         found = thread_reads.known_likers(self.reader, self.viewer, post, KNOWN_LIKERS_AMONG)
         if found:
             self.finish(actors=found)
-            self.known_likers[post] = [i for i in found if self.sees_actor(i) and not self.blocked(i)]
+            found = [i for i in found if self.actors[i].status != "deleted"]
+            shown = [i for i in found if self.sees_actor(i) and not self.blocked(i)]
+            if found:
+                self.known_likers[post] = (len(found), shown)
 
     def load_packs(self, actors: Iterable[int]) -> None:
         """The starter packs by which these accounts came, as far as they are here."""

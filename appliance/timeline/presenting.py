@@ -82,6 +82,23 @@ class Presenter:
                 self._relations[actor] = relation
         return relation
 
+    def subscribed_profile(self, actor: int) -> bytes | None:
+        """profileView with what of the account the viewer wants to be told."""
+        view = self.profile(actor)
+        told = self._subscription(actor)
+        if view is None or not told:
+            return view
+        # The viewer's bits are one object, and its end is the first that closes after them.
+        relation = self._relation_of(actor)
+        return view.replace(relation, relation[:-1] + told + b"}", 1)
+
+    def _subscription(self, actor: int) -> bytes:
+        subscribed = self._state.relations.subscribed.get(actor)
+        if subscribed is None or not self._may_be_told(actor):
+            return b""
+        told = _bool(subscribed.post), _bool(subscribed.reply)
+        return b',"activitySubscription":{"post":%b,"reply":%b}' % told
+
     def profile_detailed(
         self, actor: int, counts: Counts, owned: dict[str, int], known: tuple[int, list[int]] | None
     ) -> bytes | None:
@@ -94,12 +111,7 @@ class Presenter:
         if known is not None:
             views = [view for i in known[1] if (view := self.profile_basic(i)) is not None]
             viewer = b',"knownFollowers":{"count":%d,"followers":%b}' % (known[0], joined(views))
-        subscribed = state.relations.subscribed.get(actor)
-        if subscribed is not None and self._may_be_told(actor):
-            viewer += b',"activitySubscription":{"post":%b,"reply":%b}' % (
-                _bool(subscribed.post),
-                _bool(subscribed.reply),
-            )
+        viewer += self._subscription(actor)
         numbers = b'"followersCount":%d,"followsCount":%d,"postsCount":%d' % (
             counts.followers,
             counts.follows,
@@ -262,8 +274,8 @@ class Presenter:
         if own and state.cards[row.actor].pinned_uri:
             parts.append(b',"pinned":' + text(state.cards[row.actor].pinned_uri == said.uri))
         if likers:
-            shown = [view for i in likers[:KNOWN_MAX] if (view := self.profile_basic(i)) is not None]
-            parts.append(b',"knownLikers":{"count":%d,"actors":%b}' % (len(likers), joined(shown)))
+            shown = [view for i in likers[1][:KNOWN_MAX] if (view := self.profile_basic(i)) is not None]
+            parts.append(b',"knownLikers":{"count":%d,"actors":%b}' % (likers[0], joined(shown)))
         parts.append(b"}")
         return b"".join(parts)
 

@@ -21,6 +21,8 @@ MUST = {
     "C-4": "getKnownFollowers is a set: their order is that in which their database found them",
     "C-5": "of accounts that don't exist they answer getKnownFollowers without the subject that its schema"
     " requires; ours says that there is no such account",
+    "C-7": "suggestions that they leave to services of their own are made here from what is known here",
+    "C-8": "cursors of bookmarks are keys of the server that made them: the recorded ones are ours instead",
     "C-6": "who is deactivated may not ask with a token of his own: rule SJ-10 of the design",
 }
 
@@ -158,6 +160,23 @@ def _edited_things_stay(scenario: Scenario, query: Query, ours: Any, theirs: Any
     return mine == other and moved == stayed and bool(scenario.edited_things & mine.keys())
 
 
+def _suggested_here(_: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """What they have no service for, or list in no order, is ranked here."""
+    name = {
+        "app.bsky.actor.getSuggestions": "actors",
+        "app.bsky.feed.getSuggestedFeeds": "feeds",
+        "app.bsky.graph.getSuggestedFollowsByActor": "suggestions",
+        "app.bsky.unspecced.getPopularFeedGenerators": "feeds",
+    }.get(query.nsid)
+    if name is None:
+        return False
+    mine, other = (
+        {each["did" if name != "feeds" else "uri"]: each for each in plain(side)[name]}
+        for side in (ours, theirs)
+    )
+    return bool(mine) and (not other or mine == other)
+
+
 def _unmoved(value: Any, edited: frozenset[str]) -> Any:
     """Without the time of those posts."""
     if isinstance(value, dict):
@@ -188,5 +207,6 @@ OURS = [
     ),
     Case("P-7", "a list that was deleted lists nothing", _deleted_list),
     Case("P-8", "an edited feed or list keeps its place among the others", _edited_things_stay),
+    Case("P-9", "suggestions are made from what is known here", _suggested_here),
     Case("P-6", "a reply that their index lost is here", _lost_by_them),
 ]
