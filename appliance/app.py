@@ -49,6 +49,8 @@ from appliance.store import actors, repos
 from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
+from appliance.timeline.graph_views import GraphViews
+from appliance.timeline.own_views import OwnViews
 from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
@@ -56,7 +58,7 @@ from appliance.web.site import site
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
-from appliance.xrpc import admin, asgi, private, reads
+from appliance.xrpc import admin, asgi, graph, own, plain, private, reads
 from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
@@ -188,6 +190,9 @@ async def build(
 
     methods = [
         *reads.methods(views, settings, __version__),
+        *graph.methods(GraphViews(views.answering)),
+        *own.methods(OwnViews(views.answering)),
+        *plain.methods(views.answering),
         *private.methods(database, clock),
         *(admin.methods(database) if settings.admin_password else []),
     ]
