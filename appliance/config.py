@@ -43,7 +43,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     upstream: Annotated[Literal["auto", "jetstream", "relay"], _setting("Which kind of stream to read. auto: the relay where RELAY_URL is set and JETSTREAM_URLS is not, else Jetstream.")] = "auto"
     jetstream_urls: Annotated[tuple[str, ...], _setting("Jetstream addresses in order of preference; a path ending in /subscribe speaks v1, one ending in subscribeEvents speaks v2.")] = JETSTREAM_DEFAULTS
-    relay_url: Annotated[str, _setting("Relay or PDS whose subscribeRepos is read, e.g. wss://bsky.network.")] = ""
+    relay_url: Annotated[str, _setting("Relay or PDS whose subscribeRepos is read, e.g. wss://bsky.network; several, with commas between, in order of preference.")] = ""
     plc_url: Annotated[str, _setting("PLC directory.")] = "https://plc.directory"
     handle_resolvers: Annotated[tuple[str, ...], _setting("Origins asked for handles by XRPC resolveHandle; honoured only with ALLOW_LOOPBACK.")] = ()
     allow_loopback: Annotated[bool, _setting("Talk to addresses of this machine over http: for devnet and tests only. Refuses a public host name.")] = False
@@ -86,8 +86,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     def reads_relay(self) -> bool:
         """Whether the stream to read is RELAY_URL's."""
         if self.upstream == "auto":
-            return bool(self.relay_url) and self.jetstream_urls == JETSTREAM_DEFAULTS
+            return bool(self.relay_urls) and self.jetstream_urls == JETSTREAM_DEFAULTS
         return self.upstream == "relay"
+
+    @property
+    def relay_urls(self) -> tuple[str, ...]:
+        """The hosts of RELAY_URL, in order of preference."""
+        return tuple(url.strip() for url in self.relay_url.split(",") if url.strip())
 
     @property
     def origin(self) -> str:
@@ -149,7 +154,7 @@ def check(settings: Settings) -> None:
         raise BadInput("ALLOW_LOOPBACK is for devnet: it can't go with a public host name")
     if public and settings.rate_limits == "off":
         raise BadInput("RATE_LIMITS=off is for devnet: it can't go with a public host name")
-    if settings.upstream == "relay" and not settings.relay_url:
+    if settings.upstream == "relay" and not settings.relay_urls:
         raise BadInput("UPSTREAM=relay needs a RELAY_URL")
     if settings.handle_resolvers and not settings.allow_loopback:
         raise BadInput("HANDLE_RESOLVERS is honoured only with ALLOW_LOOPBACK")

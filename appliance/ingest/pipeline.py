@@ -356,7 +356,7 @@ def _wires(
         return applier.tracked.find(did) is not None
 
     if settings.reads_relay:
-        return [Relay(outbound, identities, settings.relay_url, tracked, clock)]
+        return [Relay(outbound, identities, url, tracked, clock) for url in settings.relay_urls]
     wires: list[Wire] = []
     for url in settings.jetstream_urls:
         path = urlsplit(url).path
