@@ -443,7 +443,7 @@ async def test_who_can_not_be_read_again_keeps_nobody_waiting_and_stays_as_known
     rig.documents[BOB] = document(BOB, "new.test")
 
     async def renamed() -> bool:
-        return (await rig.row(BOB))[0] == "new.test"
+        return bool((await rig.row(BOB))[0] == "new.test")
 
     await read_again(rig, renamed)
     assert (await rig.row(ALICE))[:2] == ("alice.test", "https://pds.net")

@@ -84,6 +84,7 @@ async def test_the_chain_goes_on_after_each_reconnection(tmp_path: Path, host: H
     assert found[ALICE][3] == 10
 
 
+@pytest.mark.invariant("gap-means-job")
 async def test_a_broken_chain_doubts_that_account_alone_and_from_its_last_good_commit(
     tmp_path: Path, host: Host
 ) -> None:

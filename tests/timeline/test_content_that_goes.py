@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from appliance.store import actors
-from tests.timeline.test_who_sees_what import uris
-from tests.timeline.village import did, village
+from tests.timeline.village import did, uris, village
 
 
 async def test_a_reply_and_a_quote_of_a_deleted_post_stay_and_say_that_it_is_not_found(
@@ -42,10 +42,7 @@ async def test_what_was_written_during_a_block_or_a_mute_is_there_when_it_ends(t
         await place.delete(block)
         assert uris(await place.home("ann")) == [during_block["uri"], before["uri"]]
 
-        ids = [
-            await place.database.read(lambda r, who=who: actors.find_id(r, did(who)))
-            for who in ("ann", "bob")
-        ]  # type: ignore[misc]
+        ids = [await place.database.read(partial(actors.find_id, did=did(who))) for who in ("ann", "bob")]
         await place.mark("INSERT INTO mute (viewer, subject, created_us) VALUES (?, ?, 1)", *ids)
         during_mute = await place.post("bob", "during the mute")
         assert uris(await place.home("ann")) == []
