@@ -184,8 +184,7 @@ class _Run:
             actor, epoch = found, None
         else:
             actor, epoch = repo
-        if self._checked and repo is not None and self._head != (event.did, event.rev):
-            # It was read before the account became tracked: nobody has looked at its signature.
+        if repo is not None and self._came_unchecked(event, actor):
             self._suspect(event.did, "a commit came unchecked", event.time_us)
         if self._is_too_new(event) or not is_tid(event.rev):
             self.bury(event, "the rev lies in the future" if is_tid(event.rev) else "the rev is not a TID")
@@ -297,6 +296,13 @@ class _Run:
         repo = self._tracked.find(did)
         if repo is not None and repos.suspect(self._tx, repo.actor, reason, self._now_us, from_us=from_us):
             self.tally.suspected += 1
+
+    def _came_unchecked(self, event: CommitEvent, actor: int) -> bool:
+        """Whether it was read before its account became tracked, so that nobody looked at its signature, and
+        no snapshot is under way that overwrites what it says."""
+        if not self._checked or self._head == (event.did, event.rev):
+            return False
+        return not chain.is_being_read(self._tx, actor, event.rev)
 
     def _is_too_new(self, event: CommitEvent) -> bool:
         """Ahead of our clock and of the upstream's: either of them may be wrong."""

@@ -40,7 +40,7 @@ def follow(tx: Transaction, actor: int, event: HeadEvent) -> tuple[str, int | No
     since_us = _good_until_us(known)
     if event.rev >= known.rev:
         chains.advance(tx, actor, event.rev, event.data)
-    if doubt and _is_being_read(tx, actor, event.rev):
+    if doubt and is_being_read(tx, actor, event.rev):
         return "", None
     if doubt and not event.doubt:
         fields = {"did": event.did, "rev": event.rev, "head_rev": known.rev, "why": doubt}
@@ -51,6 +51,12 @@ def follow(tx: Transaction, actor: int, event: HeadEvent) -> tuple[str, int | No
 def last_good_us(tx: Transaction, actor: int) -> int | None:
     """The upstream time up to which nothing is missing, as far as the chain of this account shows."""
     return _good_until_us(chains.head(tx, actor))
+
+
+def is_being_read(tx: Transaction, actor: int, rev: str) -> bool:
+    """Whether a snapshot is under way that shows everything up to that commit."""
+    scan = scans.find_of(tx, actor)
+    return scan is not None and scan.base_rev >= rev
 
 
 def _break(known: Head, event: HeadEvent) -> str:
@@ -67,12 +73,6 @@ def _break(known: Head, event: HeadEvent) -> str:
     if known.data_cid is None or event.before is None:
         return "" if event.since == known.rev else BROKEN
     return "" if event.before == known.data_cid else BROKEN
-
-
-def _is_being_read(tx: Transaction, actor: int, rev: str) -> bool:
-    """Whether a snapshot is under way that shows everything up to that commit."""
-    scan = scans.find_of(tx, actor)
-    return scan is not None and scan.base_rev >= rev
 
 
 def _good_until_us(known: Head) -> int | None:

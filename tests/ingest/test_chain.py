@@ -12,7 +12,7 @@ from appliance.ingest import chain
 from appliance.ingest.apply import Batch
 from appliance.ingest.relay import TOO_BIG, UNPROVEN
 from appliance.protocol import car, firehose, keys, mst
-from appliance.protocol.events import AccountEvent, Event, HeadEvent
+from appliance.protocol.events import AccountEvent, BrokenEvent, Event, HeadEvent
 from appliance.protocol.tid import tid_us
 from appliance.store import chains, repos
 from tests.ingest.hosts import BEGIN_US, Host, Line, connected, did, reading, remember, track
@@ -482,6 +482,29 @@ def test_a_commit_that_was_read_before_its_account_was_tracked_is_doubted(checke
     tell(world, *([follows(1)] if checked else []), event)
 
     assert state(world) == (("LIVE", "") if checked else ("SUSPECT", "a commit came unchecked"))
+
+
+def test_an_unchecked_commit_that_a_running_snapshot_shows_anyway_is_not_doubted() -> None:
+    world = World()
+    world.track("alice")
+    scan = world.begin("alice", 4)
+    tell(world, world.event("alice", POST, "1", {"text": ""}, number=3))
+    world.page(scan, [])
+    world.finish(scan)
+
+    assert state(world) == ("LIVE", "")
+    assert world.items() == [], "the snapshot did not show it"
+
+
+@pytest.mark.parametrize("time_us", [NOW_US - MINUTE_US, 0])
+def test_an_event_that_could_not_be_applied_casts_doubt_from_its_own_time_on(time_us: int) -> None:
+    world = World()
+    world.live("alice")
+
+    tell(world, BrokenEvent(somebody("alice"), b"?", "not a frame", time_us))
+
+    assert state(world) == ("SUSPECT", "an event could not be applied")
+    assert world.tx.value("SELECT doubt_us FROM repo") == (time_us or None)
 
 
 def test_a_relay_out_of_step_with_an_account_doubts_it_from_its_last_commit_on() -> None:
