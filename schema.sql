@@ -315,14 +315,15 @@ CREATE TABLE repo (
   base_rev TEXT NOT NULL DEFAULT '',  -- the rev at which the last complete scan began
   seen_rev TEXT NOT NULL DEFAULT '',
   doubt TEXT NOT NULL DEFAULT '',  -- met while not LIVE: the snapshot under way can't certify
-  data_cid TEXT,                   -- tree root after seen_rev, where the wire tells it
+  data_cid TEXT,                   -- tree root after head_rev; NULL: not told, as by a listing
   cover_us INTEGER,                -- the stream is kept without a break since this upstream time; NULL: not proved yet
   cert_rev TEXT,
   cert_us INTEGER,
   cert_method TEXT,                -- listing, signed
   cert_digest BLOB,
   cert_count INTEGER,
-  doubt_us INTEGER                 -- upstream time from which on something may be missing; NULL: no doubt, or since ever
+  doubt_us INTEGER,                -- upstream time from which on something may be missing; NULL: no doubt, or since ever
+  head_rev TEXT NOT NULL DEFAULT ''  -- newest commit of the chain: scanned, or checked on a wire that tells trees
 ) STRICT;
 CREATE INDEX repo_due ON repo (next_at_us, priority) WHERE state IN ('QUEUED', 'WAIT', 'SUSPECT');
 CREATE INDEX repo_scanning ON repo (actor) WHERE state = 'SCANNING';

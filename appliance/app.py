@@ -33,6 +33,7 @@ from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Refused, Unavailable
 from appliance.identity.identities import Identities
+from appliance.ingest import accounts
 from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
@@ -45,7 +46,7 @@ from appliance.ops.probes import probes
 from appliance.outbound.client import Outbound
 from appliance.outbound.limits import BLOB
 from appliance.protocol import lexicons
-from appliance.store import actors, repos
+from appliance.store import actors
 from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
@@ -157,7 +158,7 @@ async def build(
     secrets = open_secrets(settings)
 
     def moved(tx: Transaction, actor: int) -> None:
-        repos.suspect(tx, actor, "server or key changed", clock.now_us())
+        accounts.moved(tx, actor, clock.now_us())
         tx.announce(partial(auth.viewers.forget, actors.did_of(tx, actor)))
 
     def join(tx: Transaction, did: str, handle: str | None, invite: str, now_us: int) -> None:

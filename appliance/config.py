@@ -43,7 +43,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     upstream: Annotated[Literal["auto", "jetstream", "relay"], _setting("Which kind of stream to read. auto: the relay where RELAY_URL is set and JETSTREAM_URLS is not, else Jetstream.")] = "auto"
     jetstream_urls: Annotated[tuple[str, ...], _setting("Jetstream addresses in order of preference; a path ending in /subscribe speaks v1, one ending in subscribeEvents speaks v2.")] = JETSTREAM_DEFAULTS
-    relay_url: Annotated[str, _setting("Relay or PDS whose subscribeRepos is read, e.g. wss://bsky.network.")] = ""
+    relay_url: Annotated[str, _setting("Relay or PDS whose subscribeRepos is read, e.g. wss://bsky.network; several, with commas between, in order of preference.")] = ""
     archive_url: Annotated[str, _setting("Origin of a Jetstream v2 archive for the history of many accounts at once. Default: that of the first v2 address in JETSTREAM_URLS where ARCHIVE_TOKEN is set, else no archive is read.")] = ""
     archive_token: Annotated[str, _setting("Token of the archive; sent to it alone.")] = ""
     archive_accounts_min: Annotated[int, _setting("So many new accounts must wait before the archive is asked for their history."), Meta(ge=1)] = 200
@@ -89,8 +89,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     def reads_relay(self) -> bool:
         """Whether the stream to read is RELAY_URL's."""
         if self.upstream == "auto":
-            return bool(self.relay_url) and self.jetstream_urls == JETSTREAM_DEFAULTS
+            return bool(self.relay_urls) and self.jetstream_urls == JETSTREAM_DEFAULTS
         return self.upstream == "relay"
+
+    @property
+    def relay_urls(self) -> tuple[str, ...]:
+        """The hosts of RELAY_URL, in order of preference."""
+        return tuple(url.strip() for url in self.relay_url.split(",") if url.strip())
 
     @property
     def archive_origin(self) -> str:
@@ -164,7 +169,7 @@ def check(settings: Settings) -> None:
         raise BadInput("ALLOW_LOOPBACK is for devnet: it can't go with a public host name")
     if public and settings.rate_limits == "off":
         raise BadInput("RATE_LIMITS=off is for devnet: it can't go with a public host name")
-    if settings.upstream == "relay" and not settings.relay_url:
+    if settings.upstream == "relay" and not settings.relay_urls:
         raise BadInput("UPSTREAM=relay needs a RELAY_URL")
     archive = urlsplit(settings.archive_url)
     if settings.archive_url and (

@@ -12,6 +12,7 @@ from appliance.backfill.tools import FUTURE_US, Overtaken, Tools, collections_of
 from appliance.errors import BadInput, NotFound
 from appliance.identity.identities import Identity
 from appliance.ingest import snapshot
+from appliance.protocol import cid as cids
 from appliance.protocol import tid
 from appliance.protocol.commits import Commit
 from appliance.store import collections, scans
@@ -128,4 +129,4 @@ async def _store(
                 raise Overtaken
 
         await tools.database.write(end)
-    await ending.finish(tools, due, repo, scan_id, exact=True)
+    await ending.finish(tools, due, repo, scan_id, exact=True, data_cid=cids.to_text(commit.data))

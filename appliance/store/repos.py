@@ -155,7 +155,8 @@ def want(tx: Transaction, actor: int, now_us: int, *, priority: int = 0, cover_u
             "UPDATE repo SET state = 'QUEUED', reason = 'wanted again', since_us = ?2, refs = 1,"
             " unwanted_us = NULL,"
             " priority = ?3, attempts = 0, next_at_us = ?2, epoch = epoch + 1, base_rev = '', seen_rev = '',"
-            " doubt = '', cover_us = ?4, cert_rev = NULL, cert_us = NULL, cert_method = NULL,"
+            " head_rev = '', data_cid = NULL, doubt = '', cover_us = ?4, cert_rev = NULL, cert_us = NULL,"
+            " cert_method = NULL,"
             " cert_digest = NULL,"
             " cert_count = NULL WHERE actor = ?1",
             (actor, now_us, priority, cover_us),
@@ -216,9 +217,20 @@ def start(tx: Transaction, actor: int, epoch: int, now_us: int) -> bool:
 
 
 def finalise(
-    tx: Transaction, actor: int, epoch: int, base_rev: str, certificate: Certificate | None, now_us: int
+    tx: Transaction,
+    actor: int,
+    epoch: int,
+    base_rev: str,
+    certificate: Certificate | None,
+    now_us: int,
+    *,
+    data_cid: str | None = None,
 ) -> bool:
-    """SCANNING -> LIVE with the certificate; -> SUSPECT, without it, when doubt came up on the way."""
+    """SCANNING -> LIVE with the certificate; -> SUSPECT, without it, when doubt came up on the way.
+
+    ``data_cid`` is the root of the tree at ``base_rev``, where the scan read it. The chain of commits
+    goes on from there, unless a newer one has been seen meanwhile.
+    """
     return (
         tx.run(
             "UPDATE repo SET state = iif(doubt = '', 'LIVE', 'SUSPECT'), reason = doubt, since_us ="
@@ -227,9 +239,11 @@ def finalise(
             " cert_rev = iif(doubt = '', ?5, cert_rev), cert_us = iif(doubt = ''"
             " AND ?5 IS NOT NULL, ?3, cert_us),"
             " cert_method = iif(doubt = '', ?6, cert_method), cert_digest = iif(doubt = '', ?7, cert_digest),"
-            " cert_count = iif(doubt = '', ?8, cert_count), doubt = ''"
+            " cert_count = iif(doubt = '', ?8, cert_count), doubt = '',"
+            " data_cid = iif(head_rev < ?4 OR (head_rev = ?4 AND ?9 IS NOT NULL), ?9, data_cid),"
+            " head_rev = max(head_rev, ?4)"
             " WHERE actor = ?1 AND epoch = ?2 AND state = 'SCANNING'",
-            (actor, epoch, now_us, base_rev, *(certificate or (None, None, None, None))),
+            (actor, epoch, now_us, base_rev, *(certificate or (None, None, None, None)), data_cid),
         )
         > 0
     )
@@ -270,14 +284,23 @@ def restart(tx: Transaction, actor: int, epoch: int, reason: str, now_us: int) -
 STREAM_GAP: Final = "stream gap"
 
 
-def suspect(tx: Transaction, actor: int, reason: str, now_us: int) -> bool:
-    """LIVE -> SUSPECT, content stays visible. Before LIVE the doubt waits for the scan to end."""
+def suspect(tx: Transaction, actor: int, reason: str, now_us: int, *, from_us: int | None = None) -> bool:
+    """LIVE -> SUSPECT, content stays visible. Before LIVE the doubt waits for the scan to end.
+
+    ``from_us`` is the upstream time from which on something may be missing; None: since ever.
+    """
     if tx.run(
-        "UPDATE repo SET state = 'SUSPECT', reason = ?2, since_us = ?3, attempts = 0, next_at_us = ?3"
-        " WHERE actor = ?1 AND state = 'LIVE'",
-        (actor, reason, now_us),
+        "UPDATE repo SET state = 'SUSPECT', reason = ?2, since_us = ?3, attempts = 0, next_at_us = ?3,"
+        " doubt_us = ?4 WHERE actor = ?1 AND state = 'LIVE'",
+        (actor, reason, now_us, from_us),
     ):
         return True
+    tx.run(
+        "UPDATE repo SET doubt_us = CASE WHEN state <> 'SUSPECT' AND doubt = '' THEN ?2"
+        " WHEN doubt_us IS NULL OR ?2 IS NULL THEN NULL ELSE min(doubt_us, ?2) END"
+        " WHERE actor = ?1 AND state IN ('SUSPECT', 'QUEUED', 'SCANNING', 'WAIT')",
+        (actor, from_us),
+    )
     # Of several doubts the graver one counts: that of a gap can be lifted without a scan.
     graver = not reason.startswith(STREAM_GAP)
     tx.run(
@@ -369,8 +392,8 @@ def raise_epoch(tx: Transaction, actor: int, epoch: int, reason: str, now_us: in
         epoch,
         now_us,
         "QUEUED",
-        "reason = ?, epoch = epoch + 1, base_rev = '', seen_rev = '', doubt = '', attempts = 0,"
-        " next_at_us = ?",
+        "reason = ?, epoch = epoch + 1, base_rev = '', seen_rev = '', head_rev = '', data_cid = NULL,"
+        " doubt = '', attempts = 0, next_at_us = ?",
         (reason, now_us),
     )
     if moved:
@@ -404,7 +427,8 @@ def reactivate(tx: Transaction, actor: int, now_us: int) -> bool:
     return (
         tx.run(
             "UPDATE repo SET epoch = epoch + (state = 'GONE'), base_rev = iif(state = 'GONE', '', base_rev),"
-            " seen_rev = iif(state = 'GONE', '', seen_rev), state = 'QUEUED', reason = 'active"
+            " seen_rev = iif(state = 'GONE', '', seen_rev), head_rev = iif(state = 'GONE', '', head_rev),"
+            " data_cid = iif(state = 'GONE', NULL, data_cid), state = 'QUEUED', reason = 'active"
             " again', since_us = ?2,"
             " attempts = 0, next_at_us = ?2 WHERE actor = ?1 AND state IN ('INACTIVE', 'GONE')",
             (actor, now_us),

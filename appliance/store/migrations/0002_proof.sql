@@ -1,6 +1,7 @@
 -- What proves a timeline: coverage of the streams, audits, and what they found.
 
 ALTER TABLE repo ADD COLUMN doubt_us INTEGER;
+ALTER TABLE repo ADD COLUMN head_rev TEXT NOT NULL DEFAULT '';
 
 -- owner: ingest · state · what each connection to an upstream carried, from when to when: the proof behind
 -- repo.cover_us. ``filter`` names the set of accounts that was asked for; '' is all of them.
