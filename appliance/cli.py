@@ -120,6 +120,19 @@ def devnet(
     _run(work())
 
 
+@commands.command()
+@_settings_file
+@click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
+def status(settings_file: Path | None, as_json: bool) -> None:
+    """Say how the appliance fares: exit code 0 if it is healthy, else 1 and why."""
+    from appliance.ops import printed
+
+    told = _operate(settings_file, "status", [])
+    click.echo(json.dumps(told, indent=2) if as_json else printed.status_report(told))
+    if not told["healthy"]:
+        sys.exit(EXIT_FAILED)
+
+
 @commands.group()
 def member() -> None:
     """Who belongs to this appliance."""
