@@ -5,7 +5,6 @@ from __future__ import annotations
 from appliance import telemetry
 from appliance.ops.status import Snapshot
 
-STATES = ("QUEUED", "SCANNING", "LIVE", "SUSPECT", "WAIT", "INACTIVE", "GONE", "PRUNING")
 LEVELS = ("rev", "tail", "listing", "signed")
 INCOMPLETE = ("QUEUED", "SCANNING", "SUSPECT", "WAIT")
 
@@ -18,7 +17,6 @@ LIVE = telemetry.gauge("stream_live", "Whether a stream delivers and is at most 
 GAPS = telemetry.gauge("gaps_open", "Gaps of the stream that are not made good yet.")
 DOUBTS = telemetry.gauge("doubts_open", "Accounts in doubt.")
 DOUBT_AGE = telemetry.gauge("doubt_age_seconds", "Age of the oldest open doubt; 0 without any.")
-REPOS = telemetry.gauge("repos", "Tracked repositories by state.", ["state"])
 INCOMPLETE_AGE = telemetry.gauge(
     "incomplete_age_seconds",
     "For how long the oldest incomplete repository has been in its state; 0 without any.",
@@ -62,9 +60,6 @@ def update(snapshot: Snapshot) -> None:
     GAPS.set(found.gaps_open)
     DOUBTS.set(found.doubts)
     DOUBT_AGE.set(_age_s(at_us, found.oldest_doubt_us))
-    numbers = {one.state: one.accounts for one in found.states}
-    for state in STATES:
-        REPOS.labels(state).set(numbers.get(state, 0))
     INCOMPLETE_AGE.set(
         max((_age_s(at_us, one.oldest_us) for one in found.states if one.state in INCOMPLETE), default=0.0)
     )

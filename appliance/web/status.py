@@ -88,7 +88,7 @@ def facts(found: dict[str, Any]) -> list[tuple[str, list[Fact]]]:
         Fact(
             "Gaps",
             "none open" if not gaps["open"] else f"{gaps['open']} open",
-            f"{gaps['lastDay']} noticed within a day",
+            _day(gaps["lastDay"], "noticed"),
             bool(gaps["open"]),
         ),
     ]
@@ -112,7 +112,7 @@ def facts(found: dict[str, Any]) -> list[tuple[str, list[Fact]]]:
         for level, one in found["audits"].items()
     ]
     proof += [
-        Fact("Records under certificates", _count(found["records"])),
+        Fact("Certified records", _count(found["records"])),
         Fact(
             "Accounts in doubt",
             _count(doubts["accounts"]) if doubts["accounts"] else "none",
@@ -122,7 +122,7 @@ def facts(found: dict[str, Any]) -> list[tuple[str, list[Fact]]]:
         Fact(
             "Differences found",
             f"{_count(findings['open'])} open" if findings["open"] else "none open",
-            f"{_count(findings['lastDay'])} within a day",
+            _day(findings["lastDay"], "found"),
             bool(findings["open"]),
         ),
     ]
@@ -139,6 +139,10 @@ def _json(found: dict[str, Any]) -> Response:
 
 def _count(number: int) -> str:
     return f"{number:,}".replace(",", "\u202f")
+
+
+def _day(number: int, done: str) -> str:
+    return f"{_count(number) if number else 'none'} {done} within a day"
 
 
 def _short(text: str) -> str:
