@@ -22,11 +22,13 @@ from appliance import __version__, telemetry
 from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import Secrets, open_secrets
+from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
 from appliance.backfill.newest import Newest
 from appliance.backfill.on_demand import OnDemand
 from appliance.backfill.pruner import Pruner
+from appliance.backfill.tools import make_tools
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Unavailable
@@ -37,6 +39,7 @@ from appliance.ingest.pipeline import Pipeline
 from appliance.media.images import Images
 from appliance.members import admission
 from appliance.ops import control, measures, reaching
+from appliance.ops.auditing import audit_command
 from appliance.ops.commands import commands
 from appliance.ops.lock import DataLock
 from appliance.ops.probes import probes
@@ -120,6 +123,27 @@ async def operate(settings: Settings, command: str, arguments: list[str]) -> Any
         return await known[command](arguments)
 
 
+async def follow(settings: Settings, command: str, arguments: list[str]) -> AsyncIterator[Any]:
+    """The same for a long command: what it tells as it goes, and ``control.Done`` last."""
+    clock = SystemClock()
+    try:
+        lock = DataLock(settings.data_path)
+    except Unavailable:
+        key = open_secrets(settings).subkey("control")
+        steps = reaching.follow(settings.data_path, key, clock, command, arguments)
+        async with contextlib.aclosing(steps) as told:
+            async for step in told:
+                yield step
+        return
+    async with _alone(lock, settings, clock) as (database, outbound, identities):
+        rules = _rules(settings)
+        auditor = Auditor(make_tools(database, outbound, identities, settings, clock, rules))
+        long = {"audit": audit_command(database, identities, auditor, clock)}
+        async with contextlib.aclosing(long[command](arguments)) as steps:
+            async for step in steps:
+                yield step
+
+
 @contextlib.asynccontextmanager
 async def _alone(
     lock: DataLock, settings: Settings, clock: Clock
@@ -155,7 +179,7 @@ async def build(
     auth = auth_parts.build(database, identities, outbound, secrets, join, settings, clock)
     stack.push_async_callback(auth.close)
     supervisor.start("sessions", auth.run)
-    rules = Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
+    rules = _rules(settings)
     applier = Applier(rules)
     pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
     backfill = Backfill(database, outbound, identities, settings, clock, rules, connected=pipeline.connected)
@@ -173,6 +197,7 @@ async def build(
     supervisor.start("pruner", Pruner(database, settings, clock).run)
     supervisor.start("ingest", pipeline.run)
 
+    auditor = Auditor(backfill.tools, wake=backfill.wake)
     watch = Watch(database, pipeline.facts, settings, clock)
     supervisor.start("watch", watch.run)
     status = Status(database, clock, watch)
@@ -208,7 +233,7 @@ async def build(
                 secrets.subkey("control"),
                 clock,
                 commands(database, identities, settings, clock, status),
-                {},
+                {"audit": audit_command(database, identities, auditor, clock)},
             ),
             _well_known(settings, secrets),
         ],
@@ -222,6 +247,10 @@ async def build(
         rest=calls,
         rest_has=calls.has,
     )
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
 
 
 @contextlib.contextmanager

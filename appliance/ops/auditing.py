@@ -2,64 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, get_args
 
+from appliance.backfill.audit import Auditor, Report
 from appliance.clock import Clock
 from appliance.errors import BadInput, NotFound
 from appliance.identity.identities import Identities
-from appliance.ops.control import Done
+from appliance.ops.control import Done, LongCommand
 from appliance.protocol import syntax
 from appliance.store import actor_reads, standing
+from appliance.store.audits import Level
 from appliance.store.database import Database
 
-LEVELS: Final = ("rev", "tail", "listing", "signed")
 ASIDE: Final = ("INACTIVE", "GONE")
 # Of so many accounts that are not whole the result names each; beyond that they were told on the way.
 NAMED_MAX: Final = 1000
 
 
-class Compared(Protocol):
-    """What became of one account. ``exact``: the numbers belong to one rev of the repository."""
-
-    @property
-    def did(self) -> str: ...
-    @property
-    def handle(self) -> str | None: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def here(self) -> int: ...
-    @property
-    def there(self) -> int: ...
-    @property
-    def missing(self) -> int: ...
-    @property
-    def extra(self) -> int: ...
-    @property
-    def differing(self) -> int: ...
-    @property
-    def rev(self) -> str | None: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def exact(self) -> bool: ...
-    @property
-    def repaired(self) -> int: ...
-    @property
-    def error(self) -> str: ...
-
-
-class Auditing(Protocol):
-    """Who compares: ``backfill.audit.Auditor``."""
-
-    def audit(self, dids: Sequence[str], *, repair: bool, level: str) -> AsyncIterator[Compared]: ...
-
-
 @dataclass
 class Totals:
-    """Everything added up. ``whole`` are accounts without a difference; ``failed`` could not be compared."""
+    """Everything added up. ``whole`` are accounts without a difference; ``failed`` could not be report."""
 
     accounts: int = 0
     whole: int = 0
@@ -76,8 +40,9 @@ class Totals:
     def add(self, told: dict[str, Any]) -> None:
         """One account more."""
         self.accounts += 1
-        for name in ("here", "there", "missing", "extra", "differing", "repaired"):
-            setattr(self, name, getattr(self, name) + told[name])
+        if not told["error"]:
+            for name in ("here", "there", "missing", "extra", "differing", "repaired"):
+                setattr(self, name, getattr(self, name) + told[name])
         if told["error"] and told["state"] in ASIDE:
             self.aside += 1
         elif told["error"]:
@@ -96,11 +61,11 @@ class Totals:
         return wrong == 0 and self.whole > 0
 
     def rate(self) -> float:
-        """Which part of the records there was here, as it should be, when it was compared."""
+        """Which part of the records there was here, as it should be, when it was report."""
         return 1.0 if self.there == 0 else (self.there - self.missing - self.differing) / self.there
 
 
-def audit_command(database: Database, identities: Identities, auditor: Auditing, clock: Clock) -> Any:
+def audit_command(database: Database, identities: Identities, auditor: Auditor, clock: Clock) -> LongCommand:
     """The long command. Its words: ``level=LEVEL``, ``repair``, then DIDs and handles, or ``--all``."""
 
     async def audit(arguments: list[str]) -> AsyncGenerator[Any, None]:
@@ -117,8 +82,8 @@ def audit_command(database: Database, identities: Identities, auditor: Auditing,
         began_s = clock.monotonic_s()
         totals = Totals()
         yield {"done": 0, "total": len(dids), "seconds": 0.0}
-        async for compared in auditor.audit(dids, repair=repair, level=level):
-            told = told_of(compared)
+        async for report in auditor.audit(dids, repair=repair, level=level):
+            told = told_of(report)
             totals.add(told)
             yield {
                 "done": totals.accounts,
@@ -133,22 +98,22 @@ def audit_command(database: Database, identities: Identities, auditor: Auditing,
     return audit
 
 
-def told_of(compared: Compared) -> dict[str, Any]:
+def told_of(report: Report) -> dict[str, Any]:
     """One account as JSON."""
     return {
-        "did": compared.did,
-        "handle": compared.handle,
-        "state": compared.state,
-        "here": compared.here,
-        "there": compared.there,
-        "missing": compared.missing,
-        "extra": compared.extra,
-        "differing": compared.differing,
-        "repaired": compared.repaired,
-        "rev": compared.rev,
-        "method": compared.method,
-        "exact": compared.exact,
-        "error": compared.error,
+        "did": report.did,
+        "handle": report.handle,
+        "state": report.state,
+        "here": report.here,
+        "there": report.there,
+        "missing": report.missing,
+        "extra": report.extra,
+        "differing": report.differing,
+        "repaired": report.repaired,
+        "rev": report.rev,
+        "method": report.method,
+        "exact": report.exact,
+        "error": report.error,
     }
 
 
@@ -169,17 +134,19 @@ def result_of(totals: Totals, *, asked: int, level: str, repair: bool, seconds: 
     }
 
 
-def _parsed(arguments: list[str]) -> tuple[str, bool, list[str]]:
-    level, repair, who = "listing", False, []
+def _parsed(arguments: list[str]) -> tuple[Level, bool, list[str]]:
+    level: Level = "listing"
+    repair, who = False, []
     for word in arguments:
         if word.startswith("level="):
-            level = word.removeprefix("level=")
+            named = word.removeprefix("level=")
+            if named not in get_args(Level):
+                raise BadInput(f"the level is one of {', '.join(get_args(Level))}")
+            level = named  # type: ignore[assignment]
         elif word == "repair":
             repair = True
         else:
             who.append(word)
-    if level not in LEVELS:
-        raise BadInput(f"the level is one of {', '.join(LEVELS)}")
     if not who or ("--all" in who and len(who) > 1):
         raise BadInput("name accounts by handle or DID, or say --all")
     return level, repair, who

@@ -48,6 +48,8 @@ def audit_report(result: dict[str, Any]) -> str:
         lines.append("NOT complete.")
         if any(result[kind] for kind in _KINDS[:3]) and not result["repair"]:
             lines.append("audit --repair mends what was found.")
+        elif result["repaired"]:
+            lines.append("What was mended differed until now: audit again to see that all is well.")
     return "\n".join(lines)
 
 

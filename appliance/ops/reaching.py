@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ async def ask(folder: Path, key: bytes, clock: Clock, command: str, arguments: l
 
 async def follow(
     folder: Path, key: bytes, clock: Clock, command: str, arguments: list[str]
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """What a long command tells as it goes, and ``Done`` last. Leaving early ends the command."""
     async with _posted(folder, key, clock, command, arguments) as answer:
         if answer.status_code != 200:

@@ -44,13 +44,13 @@ _FINDING_US = (
     "(SELECT min(coalesce(from_us, 0)) FROM finding f WHERE f.actor = r.actor AND f.outcome = 'open')"
 )
 
-# What is proved of an account that is not: up to the earliest thing found wrong, or the doubt, or, where
-# nobody knows when that began, up to the certificate. Without a certificate, or with something found
-# wrong that has no beginning, nothing is. A repeated scan of a certified account keeps its ``doubt_us``.
+# What is proved of an account in doubt: up to the earliest thing found wrong, or the beginning of the
+# doubt, or, where nobody knows that, up to the certificate. Without a certificate, or with something found
+# wrong that has no beginning, nothing is; nor is it while a repeated scan runs.
 _PROVED_US = f"""
-CASE WHEN r.cert_rev IS NULL OR r.state IN ('INACTIVE', 'GONE', 'PRUNING') THEN NULL
+CASE WHEN r.cert_rev IS NULL OR r.state NOT IN ('LIVE', 'SUSPECT') THEN NULL
   WHEN r.actor IN {_OPEN} THEN nullif(min({_FINDING_US}, coalesce(r.doubt_us, {_FINDING_US})), 0)
-  ELSE coalesce(r.doubt_us, iif(r.state = 'SUSPECT', r.cert_us, NULL)) END
+  ELSE coalesce(r.doubt_us, r.cert_us) END
 """
 _SHOWN = f"""
 SELECT w.actor, r.state AS repo_state, r.reason, r.since_us, r.next_at_us, r.attempts,
