@@ -21,6 +21,8 @@ log = telemetry.Log("watch")
 STALLS = telemetry.gauge("event_loop_stall_seconds", "Longest stall of the event loop in the last minute.")
 
 LOOK_EVERY_S: Final = 1.0
+ASK_EVERY_S: Final = 5.0
+STALL_MIN_S: Final = 0.01
 # A connection that breaks and comes back within this time is no news.
 GRACE_S: Final = 10.0
 STALLS_KEPT_S: Final = 60.0
@@ -67,21 +69,28 @@ class Watch:
         while True:
             before_s = self._clock.monotonic_s()
             await self._clock.sleep(LOOK_EVERY_S)
-            now_s = self._clock.monotonic_s()
-            late_s = now_s - before_s - LOOK_EVERY_S
-            self._stalls = [kept for kept in self._stalls if now_s - kept[0] < STALLS_KEPT_S]
-            if late_s > 0.01:
-                self._stalls.append((now_s, late_s))
+            self.late(self._clock.monotonic_s() - before_s - LOOK_EVERY_S)
             self.stream()
 
     async def _ask_forever(self) -> None:
         while True:
-            try:
-                self._oldest_doubt_us = await self._database.read(standing.oldest_doubt_us)
-                self._answered_s = self._clock.monotonic_s()
-            except Exception as error:  # noqa: BLE001 - one look at the database: what counts is for how long it fails
-                log.error("database_does_not_answer", error=error)
-            await self._clock.sleep(LOOK_EVERY_S * 5)
+            await self.ask()
+            await self._clock.sleep(ASK_EVERY_S)
+
+    async def ask(self) -> None:
+        """Ask the database for the oldest doubt; whether it answers is as much worth knowing."""
+        try:
+            self._oldest_doubt_us = await self._database.read(standing.oldest_doubt_us)
+            self._answered_s = self._clock.monotonic_s()
+        except Exception as error:  # noqa: BLE001 - one look at the database: what counts is for how long it fails
+            log.error("database_does_not_answer", error=error)
+
+    def late(self, late_s: float) -> None:
+        """The event loop came back from a pause so much later than it should have."""
+        now_s = self._clock.monotonic_s()
+        self._stalls = [kept for kept in self._stalls if now_s - kept[0] < STALLS_KEPT_S]
+        if late_s > STALL_MIN_S:
+            self._stalls.append((now_s, late_s))
 
     def longest_stall_s(self) -> float:
         """How long the event loop was late at most within the last minute."""
@@ -121,7 +130,7 @@ class Watch:
             dead.append(f"events wait and none was stored for {_span(now_s - self._moved_s)}")
         if now_s - self._stored_s > settings.health_stalled_s:
             dead.append(f"the database has refused to store for {_span(now_s - self._stored_s)}")
-        if now_s - self._answered_s > settings.health_stalled_s + LOOK_EVERY_S * 5:
+        if now_s - self._answered_s > settings.health_stalled_s + ASK_EVERY_S:
             dead.append(f"the database has not answered for {_span(now_s - self._answered_s)}")
         unready = list(dead)
         not_live_s = now_s - (self._start_s if self._live_s is None else self._live_s)
