@@ -65,9 +65,16 @@ class Schedule:
     """Starts what is due, as far as places go. Forgets nothing: all it knows is in the database."""
 
     def __init__(
-        self, auditor: Auditor, tools: Tools, *, canaries: Sequence[str] = (), canary_minutes: int = 60
+        self,
+        auditor: Auditor,
+        tools: Tools,
+        *,
+        canaries: Sequence[str] = (),
+        canary_minutes: int = 60,
+        signed_a_day: float = SIGNED_A_DAY,
     ) -> None:
         """``canaries`` are DIDs known to post; without any those who post most here are taken."""
+        self._signed_a_day = signed_a_day
         self._auditor = auditor
         self._tools = tools
         self._canaries = tuple(canaries)
@@ -212,7 +219,7 @@ class Schedule:
         if self._is_time("plan", PLAN_EVERY_S):
             await database.write(lambda tx: audits.plan(tx, now_us))
         if self._is_time("signed", CANARIES_EVERY_S):
-            part = SIGNED_A_DAY * CANARIES_EVERY_S * 1e6 / DAY_US
+            part = self._signed_a_day * CANARIES_EVERY_S * 1e6 / DAY_US
             await database.write(lambda tx: audits.draw(tx, "signed", part, now_us))
         if self._is_time("dark", DARK_EVERY_S):
             await self._read_dark(now_us)
