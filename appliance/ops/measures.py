@@ -5,7 +5,6 @@ from __future__ import annotations
 from appliance import telemetry
 from appliance.ops.status import Snapshot
 
-LEVELS = ("rev", "tail", "listing", "signed")
 INCOMPLETE = ("QUEUED", "SCANNING", "SUSPECT", "WAIT")
 
 POSITION_AGE = telemetry.gauge(
@@ -24,15 +23,12 @@ INCOMPLETE_AGE = telemetry.gauge(
 WAITING = telemetry.gauge(
     "repos_waiting", "Repositories that can't be read just now, by class of reason.", ["reason"]
 )
-AUDITS = telemetry.gauge("audit_accounts", "Accounts in the schedule of audits, by level.", ["level"])
-AUDITS_DUE = telemetry.gauge("audits_due", "Audits that are due now, by level.", ["level"])
-AUDITS_OVERDUE = telemetry.gauge(
-    "audits_overdue", "Audits that should have run long ago, by level.", ["level"]
+AUDITS = telemetry.gauge(
+    "audit_accounts", "Accounts that are to be compared with their servers, by level.", ["level"]
 )
-AUDITS_RUN = telemetry.gauge(
-    "audits_run_day", "Accounts that were audited within a day, by level.", ["level"]
+CANARY_AGE = telemetry.gauge(
+    "canary_age_seconds", "Since the stream last showed anything of those known to post; 0 without any."
 )
-UNSCHEDULED = telemetry.gauge("audits_unscheduled", "Complete repositories without a place in the schedule.")
 FINDINGS = telemetry.gauge(
     "findings_open",
     "Differences that audits met and that are open, by the door that should have delivered.",
@@ -66,14 +62,9 @@ def update(snapshot: Snapshot) -> None:
     WAITING.clear()
     for reason, number in found.waits.items():
         WAITING.labels(reason).set(number)
-    by_level = {one.level: one for one in found.audits}
-    for level in LEVELS:
-        audits = by_level.get(level)
-        AUDITS.labels(level).set(audits.accounts if audits else 0)
-        AUDITS_DUE.labels(level).set(audits.due if audits else 0)
-        AUDITS_OVERDUE.labels(level).set(audits.overdue if audits else 0)
-        AUDITS_RUN.labels(level).set(audits.run_day if audits else 0)
-    UNSCHEDULED.set(found.unscheduled)
+    for level, audits in found.audits.items():
+        AUDITS.labels(level).set(audits.accounts)
+    CANARY_AGE.set(_age_s(at_us, found.canary_us))
     FINDINGS.clear()
     FINDINGS_DAY.clear()
     for one in found.findings:

@@ -90,8 +90,11 @@ def status_report(told: dict[str, Any]) -> str:
     for level, one in told["audits"].items():
         lines.append(
             f"audits      {level}: {one['lastDay']} within a day, {one['due']} due, {one['overdue']} overdue,"
-            f" {one['differs']} differ, {one['failed']} failed"
+            f" {one['failed']} failed"
         )
+    canary = told["canary"]
+    if canary["seen"] is not None:
+        lines.append(f"canary      {'seen' if canary['seen'] else 'NOT seen'}, last {canary['last']}")
     for door, one in told["findings"].items():
         lines.append(f"findings    {door}: {one['open']} open, {one['lastDay']} within a day")
     lines += [

@@ -164,14 +164,16 @@ def problems(snapshot: Snapshot, dead: list[str]) -> list[Problem]:
 
 def _audits(found: Standing) -> list[Problem]:
     wrong = []
-    overdue = sum(level.overdue for level in found.audits)
+    overdue = {level: one.overdue for level, one in found.audits.items() if one.overdue}
     if overdue:
-        levels = ", ".join(f"{level.overdue} {level.level}" for level in found.audits if level.overdue)
-        hint = "their servers may be away; if nothing was audited for hours, see the log for audit"
-        wrong.append(Problem("audits", f"{overdue} audits are overdue ({levels})", hint))
-    if found.unscheduled:
-        words = f"{found.unscheduled} complete accounts were never scheduled for an audit"
-        wrong.append(Problem("audits", words, "see task_failed in the log: the auditor does not run"))
+        levels = ", ".join(f"{number} {level}" for level, number in overdue.items())
+        words = f"{sum(overdue.values())} audits are overdue ({levels})"
+        hint = "their servers may be away; if none ran within a day, see task_failed in the log"
+        wrong.append(Problem("audits", words, hint))
+    if found.canary_seen is False:
+        words = f"the stream shows nothing of those who are known to post, since {_moment(found.canary_us)}"
+        hint = "it may be blind while it looks healthy: name another one in JETSTREAM_URLS or RELAY_URL"
+        wrong.append(Problem("canary", words, hint))
     return wrong
 
 
@@ -248,20 +250,17 @@ def as_json(snapshot: Snapshot, wrong: list[Problem]) -> dict[str, Any]:
             "lastDay": found.gaps_day,
         },
         "audits": {
-            one.level: {
+            level: {
                 "accounts": one.accounts,
                 "due": one.due,
                 "overdue": one.overdue,
-                "lastDay": one.run_day,
-                "equal": one.equal,
-                "undecided": one.undecided,
-                "differs": one.differs,
+                "lastDay": one.run,
                 "failed": one.failed,
-                "last": _moment(one.last_us),
+                "oldest": _moment(one.oldest_us),
             }
-            for one in found.audits
+            for level, one in found.audits.items()
         },
-        "unscheduled": found.unscheduled,
+        "canary": {"seen": found.canary_seen, "last": _moment(found.canary_us)},
         "findings": {one.door: {"open": one.open, "lastDay": one.day} for one in found.findings},
         "deadLetters": found.dead_letters,
         "disk": {"databaseBytes": of.database, "walBytes": of.wal, "freeBytes": of.free},

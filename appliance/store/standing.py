@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from appliance.store import audits
+from appliance.store.audits import LevelHealth
 from appliance.store.database import Reader
 
 DAY_US: Final = 86_400_000_000
-HOUR_US: Final = 3_600_000_000
-# So long after it was due, an audit is overdue: nobody looks, or nobody can.
-OVERDUE_AFTER_US: Final = {"rev": HOUR_US, "tail": HOUR_US, "listing": DAY_US, "signed": 3 * DAY_US}
-# A repository that is LIVE for so long must have got its place in the schedule of audits.
-SCHEDULED_WITHIN_US: Final = 6 * HOUR_US
 
 
 class Upstream(NamedTuple):
@@ -45,21 +42,6 @@ class States(NamedTuple):
     oldest_us: int
 
 
-class Audits(NamedTuple):
-    """One level of audits: how many accounts it is kept for, and how it fares."""
-
-    level: str
-    accounts: int
-    due: int
-    overdue: int
-    run_day: int
-    equal: int
-    undecided: int
-    differs: int
-    failed: int
-    last_us: int | None
-
-
 class Found(NamedTuple):
     """Differences that audits met, by the door that should have delivered the record."""
 
@@ -80,8 +62,9 @@ class Standing(NamedTuple):
     gaps_open: int
     oldest_gap_us: int | None
     gaps_day: int
-    audits: list[Audits]
-    unscheduled: int
+    audits: dict[str, LevelHealth]
+    canary_seen: bool | None
+    canary_us: int | None
     findings: list[Found]
     dead_letters: int
     dead_letters_day: int
@@ -100,27 +83,13 @@ _DOUBTS = (
     " OR (state IN ('QUEUED', 'SCANNING') AND (doubt <> '' OR doubt_us IS NOT NULL))"
 )
 _GAPS = "SELECT count(*), min(noticed_us) FROM gap WHERE closed_us IS NULL"
-_AUDITS = """
-SELECT a.level, count(*), sum(a.due_us <= ?1), sum(a.due_us <= ?2), sum(coalesce(a.at_us, 0) > ?3),
-  sum(a.outcome = 'equal'), sum(a.outcome = 'undecided'), sum(a.outcome = 'differs'),
-  sum(a.outcome = 'failed'), max(a.at_us)
-FROM audit a JOIN repo r ON r.actor = a.actor AND r.state IN ('LIVE', 'SUSPECT') WHERE a.level = ?4
-GROUP BY a.level
-"""
-_UNSCHEDULED = (
-    "SELECT count(*) FROM repo r WHERE r.state = 'LIVE' AND r.since_us < ?"
-    " AND NOT EXISTS (SELECT 1 FROM audit a WHERE a.actor = r.actor)"
-)
 
 
 def look(reader: Reader, now_us: int) -> Standing:
     """Read it all from one snapshot."""
     doubts, oldest_doubt_us = reader.all(_DOUBTS)[0]
     gaps_open, oldest_gap_us = reader.all(_GAPS)[0]
-    audits: list[Audits] = []
-    for level, grace_us in OVERDUE_AFTER_US.items():
-        rows = reader.all(_AUDITS, (now_us, now_us - grace_us, now_us - DAY_US, level))
-        audits += [Audits(*row) for row in rows]
+    health = audits.health(reader, now_us)
     return Standing(
         upstreams=[
             Upstream(*row)
@@ -143,8 +112,9 @@ def look(reader: Reader, now_us: int) -> Standing:
         gaps_open=gaps_open,
         oldest_gap_us=oldest_gap_us,
         gaps_day=reader.value("SELECT count(*) FROM gap WHERE noticed_us > ?", (now_us - DAY_US,)),
-        audits=audits,
-        unscheduled=reader.value(_UNSCHEDULED, (now_us - SCHEDULED_WITHIN_US,)),
+        audits=health.levels,
+        canary_seen=health.canary_seen,
+        canary_us=max((one.seen_us for one in health.canaries if one.seen_us is not None), default=None),
         findings=[
             Found(*row)
             for row in reader.all(

@@ -14,8 +14,9 @@ from appliance.ops.machine import Machine, look
 from appliance.ops.status import Problem, Snapshot, Status
 from appliance.ops.watch import Watch
 from appliance.store import standing
+from appliance.store.audits import LevelHealth
 from appliance.store.database import Database
-from appliance.store.standing import Audits, Found, Standing, States
+from appliance.store.standing import Found, Standing, States
 from appliance.telemetry import REGISTRY
 from appliance.timeline.completeness import Stream
 
@@ -32,8 +33,9 @@ WELL = Standing(
     gaps_open=0,
     oldest_gap_us=None,
     gaps_day=1,
-    audits=[Audits("rev", 40, 2, 0, 40, 38, 2, 0, 0, NOW_US)],
-    unscheduled=0,
+    audits={"rev": LevelHealth(40, 2, 40, 0, 0, NOW_US)},
+    canary_seen=True,
+    canary_us=NOW_US,
     findings=[Found("jetstream-v2 wss://a.test", 0, 3)],
     dead_letters=0,
     dead_letters_day=0,
@@ -79,11 +81,11 @@ def test_nothing_is_wrong_where_all_is_well() -> None:
             "3 differences are open (from relay",
         ),
         (
-            snapshot(audits=[Audits("rev", 40, 9, 5, 0, 0, 0, 0, 0, None)]),
+            snapshot(audits={"rev": LevelHealth(40, 9, 0, 5, 0, None)}),
             "audits",
             "5 audits are overdue (5 rev)",
         ),
-        (snapshot(unscheduled=4), "audits", "4 complete accounts were never scheduled"),
+        (snapshot(canary_seen=False), "canary", "the stream shows nothing of those who are known to post"),
         (
             snapshot(states=[States("SCANNING", 1, NOW_US - 25 * HOUR_US)]),
             "loading",
@@ -166,19 +168,19 @@ async def test_the_facts_are_those_of_the_rows(tmp_path: Path) -> None:
     assert found.states == [States("LIVE", 1, 5), States("SUSPECT", 1, 7), States("WAIT", 1, 6)]
     assert (found.waits, found.doubts, found.oldest_doubt_us) == ({"host": 1}, 1, 7)
     assert (found.gaps_open, found.oldest_gap_us, found.gaps_day) == (1, NOW_US, 2)
-    assert found.audits == [Audits("rev", 2, 1, 1, 1, 1, 0, 1, 0, NOW_US - 5)]
-    assert found.unscheduled == 0
+    assert found.audits["rev"] == LevelHealth(1, 1, 0, 1, 0, 5)
     assert found.findings == [Found("scan", 0, 1), Found("u", 1, 1)]
     assert (found.dead_letters, found.certified_records) == (1, 13)
     measures.update(snapshot_)
     assert REGISTRY.get_sample_value("appliance_findings_open", {"door": "u"}) == 1
-    assert REGISTRY.get_sample_value("appliance_audits_overdue", {"level": "rev"}) == 1
+    assert REGISTRY.get_sample_value("appliance_audit_accounts", {"level": "rev"}) == 1
     assert REGISTRY.get_sample_value("appliance_gaps_open") == 1
     assert REGISTRY.get_sample_value("appliance_doubt_age_seconds") == (NOW_US - 7) / 1e6
     assert (REGISTRY.get_sample_value("appliance_database_wal_bytes") or 0) > 0
     await database.write(lambda tx: tx.run("DELETE FROM audit"))
     await clock.advance(10)
-    assert (await Status(database, clock, watch).look()).standing.unscheduled == 1
+    unaudited = (await Status(database, clock, watch).look()).standing.audits["rev"]
+    assert (unaudited.overdue, unaudited.run) == (1, 0)
     await database.close()
 
 
