@@ -24,7 +24,7 @@ async def test_details_name_who_is_not_complete_and_why(site: Site, member: http
     words = shown.one("main").words
 
     assert "Loading the history of 1 of 8 accounts" in words
-    assert "doubt.test ! Complete until 04:56 UTC: being checked again: stream gap: too old" in words
+    assert "doubt.test ! Complete until 04:56 UTC: being checked again: the live stream had a gap" in words
     assert "checked 5 h ago by signed copy, 412 records" in words
     assert "new.test … Loading history: 300 records in 3 pages so far; since 05:56 UTC" in words
     assert (
@@ -33,7 +33,7 @@ async def test_details_name_who_is_not_complete_and_why(site: Site, member: http
     )
     assert "off.test – Not active: deactivated" in words
     assert "whole.test" not in words
-    assert "Between 04:56 UTC and 05:56 UTC 1 account: stream gap: too old." in words
+    assert "Between 04:56 UTC and 05:56 UTC 1 account: the live stream had a gap." in words
     everybody = await page(member, "/completeness?show=all")
     assert "whole.test ✓ Complete" in everybody.one("main").words
 
