@@ -405,7 +405,7 @@ def _confirm(
 
 
 def resync(tx: Transaction, actor: int, epoch: int, reason: str, priority: int, now_us: int) -> bool:
-    """LIVE or SUSPECT -> QUEUED: a difference was found, or can't be ruled out."""
+    """LIVE or SUSPECT -> QUEUED: a difference was found, or can't be ruled out, or more is wanted."""
     return _move(
         tx,
         "resync",
