@@ -34,7 +34,7 @@ POSTS = 5
 # The part of all accounts that writes something between two looks.
 WRITES = 0.3
 HOURS = 6
-STEP_S = 5.0
+STEP_S = 15.0
 START_US = 1_767_225_600_000_000
 
 

@@ -135,6 +135,7 @@ async def test_a_loss_deep_in_the_past_is_found_by_the_weekly_listing_33(here: R
     assert here.clock.now_us() - START_US < 8 * DAY_US
 
 
+@pytest.mark.invariant("no-more-than-proved")
 async def test_that_the_newest_commit_was_seen_proves_nothing_about_the_one_before(here: Rig) -> None:
     bob = await live(here)
     await here.start_audits()
