@@ -42,7 +42,7 @@ def audit_report(result: dict[str, Any]) -> str:
     lines.append("")
     if result["complete"]:
         lines.append("Complete: every account equals its own server.")
-    elif result["accounts"] == 0 or (result["whole"] == 0 and not result["failed"]):
+    elif result["accounts"] == result["aside"]:
         lines.append("Nothing was compared, so nothing is proved.")
     else:
         lines.append("NOT complete.")
