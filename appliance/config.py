@@ -65,6 +65,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     backfill_days: Annotated[int, _setting("History fetched for an account, in days; 0 is all of it."), Meta(ge=0)] = 0
     unfollow_grace_hours: Annotated[float, _setting("Rows of an account that nobody follows any more stay this long."), Meta(ge=0)] = 24.0
 
+    canary_dids: Annotated[tuple[str, ...], _setting("DIDs of accounts known to post: when the stream shows none of them for CANARY_MINUTES that is an alarm. Empty: those who post most here.")] = ()
+    canary_minutes: Annotated[int, _setting("How long the stream may show nothing of any canary; of those who post rarely longer."), Meta(ge=1)] = 60
+
     commit_every_ms: Annotated[int, _setting("Stream rows are committed at least this often."), Meta(ge=1)] = 250
     commit_events_max: Annotated[int, _setting("Stream rows are committed after this many events."), Meta(ge=1)] = 500
     ingest_queue_mb: Annotated[int, _setting("Events waiting for the writer; when full the socket is not read."), Meta(ge=1)] = 32
@@ -77,6 +80,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     car_max_mb: Annotated[int, _setting("Largest repository export that is read."), Meta(ge=1)] = 512
 
     rate_limits: Annotated[Literal["on", "off"], _setting("Limits on callers. Off refuses a public host name.")] = "on"
+    health_stalled_s: Annotated[float, _setting("/health says 503 once waiting events have not moved, or the database has refused, for so many seconds."), Meta(gt=0)] = 30.0
+    ready_lag_max_s: Annotated[float, _setting("/ready says 503 once the stream has not been live for so many seconds. A quiet stream is live."), Meta(gt=0)] = 60.0
+    ready_doubt_max_hours: Annotated[float, _setting("/ready says 503 once a doubt about an account has been open for so many hours; 0 never does."), Meta(ge=0)] = 24.0
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _setting("Least important log line written.")] = "info"
     log_format: Annotated[Literal["json", "text"], _setting("Log lines for a machine or for a person.")] = "json"
     # fmt: on

@@ -27,7 +27,7 @@ from appliance.protocol.events import (
 )
 from appliance.protocol.syntax import is_record_key, is_tid, normalise_did
 from appliance.protocol.tid import tid_of
-from appliance.store import actors, dead_letters, fetches, records, repos, upstreams
+from appliance.store import actors, dead_letters, fetches, findings, records, repos, upstreams
 from appliance.store.collections import NUMBERS
 from appliance.store.database import Transaction
 
@@ -167,6 +167,8 @@ class _Run:
         self._revs: dict[int, tuple[str, int, bool]] = {}
         self._checked = batch is not None and batch.wire == "relay"
         self._head = ("", "")
+        # Has a scan met something that this stream may be about to bring?
+        self._awaited = findings.any_in_flight(tx)
 
     def take(self, event: Event) -> None:
         if event.did is not None and event.did.startswith("did:web:"):
@@ -205,7 +207,10 @@ class _Run:
         dead_letters.add(self._tx, self._upstream, self._position, did, _raw(event), error, self._now_us)
         self.tally.dead += 1
         if did is not None:
-            self._suspect(did, "an event could not be applied", event.time_us or None)
+            # What an archive tells has the time of its telling, which says nothing of what is missing.
+            told = self._batch is not None and not self._batch.archived
+            at_us = event.time_us or None if told else None
+            self._suspect(did, "an event could not be applied", at_us)
 
     def _commit(self, event: CommitEvent) -> None:
         collection = NUMBERS.get(event.collection)
@@ -262,6 +267,8 @@ class _Run:
             self._suspect(event.did, "one version with two values", event.time_us)
             return
         self._note_rev(actor, event)
+        if verdict is not Verdict.APPLIED and self._awaited:
+            findings.came_late(self._tx, actor, collection, event.rkey, cid, self._now_us)
         tally = self.tally
         if verdict is Verdict.APPLIED:
             tally.applied += 1
