@@ -156,8 +156,11 @@ async def _identity(tools: Tools, did: str, *, fresh: bool) -> tuple[Identity, b
         try:
             return await tools.identities.refresh(did), True
         except Unavailable as error:
+            known = await tools.identities.last_known(did)
+            if known is None:
+                raise
             log.warning("identity_not_refreshed", did=did, error=error)
-            return await tools.identities.get(did, max_age_s=float("inf")), False
+            return known, False
     return await tools.identities.get(did, max_age_s=IDENTITY_GOOD_FOR_S), True
 
 
