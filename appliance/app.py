@@ -10,8 +10,10 @@ import signal
 import socket
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -41,11 +43,12 @@ from appliance.ops import control
 from appliance.ops.commands import commands
 from appliance.ops.lock import DataLock
 from appliance.ops.probes import probes
+from appliance.ops.upkeep import Upkeep
 from appliance.outbound.client import Outbound
 from appliance.outbound.limits import BLOB
 from appliance.protocol import lexicons
-from appliance.store import actors, repos
-from appliance.store.database import Database, Transaction
+from appliance.store import actors, backups, checks, generation, repos
+from appliance.store.database import Database, Reader, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
 from appliance.web.frame import Frame
@@ -112,7 +115,9 @@ async def operate(settings: Settings, command: str, arguments: list[str]) -> Any
     except Unavailable:
         return await _ask_running(settings, clock, command, arguments)
     with lock:
-        database = await Database.open(settings.data_path / DATABASE_FILE, readers=1)
+        path = settings.data_path / DATABASE_FILE
+        generation.expect(path)
+        database = await Database.open(path, readers=1)
         outbound = Outbound(settings, clock)
         try:
             identities = Identities(database, outbound, settings, clock)
@@ -147,8 +152,7 @@ async def build(
     settings: Settings, clock: Clock, supervisor: Supervisor, stack: contextlib.AsyncExitStack
 ) -> Any:
     """Every part, over an open database; the ASGI application. What must be closed is on the stack."""
-    database = await Database.open(settings.data_path / DATABASE_FILE, readers=settings.readers)
-    stack.push_async_callback(database.close)
+    database = await _open(settings, clock, stack)
     outbound = Outbound(settings, clock)
     stack.push_async_callback(outbound.close)
     secrets = open_secrets(settings)
@@ -182,6 +186,16 @@ async def build(
     supervisor.start("pruner", Pruner(database, settings, clock).run)
     supervisor.start("ingest", pipeline.run)
 
+    def reached_us() -> int | None:
+        lag_s = pipeline.lag_s()
+        return None if lag_s is None else clock.now_us() - round(lag_s * 1_000_000)
+
+    upkeep = Upkeep(database, settings, clock, reached_us, woken=[lambda _: backfill.wake()])
+    if not await database.read(_is_sound):
+        # The last look found damage: nothing is served from the file before another look.
+        await upkeep.check()
+    supervisor.start("upkeep", upkeep.run)
+
     methods = [
         *reads.methods(views, settings, __version__),
         *private.methods(database, clock),
@@ -201,7 +215,7 @@ async def build(
         Writing(writer),
         images,
         [
-            probes(pipeline.facts, lambda: True, telemetry.REGISTRY),
+            probes(lambda: {**pipeline.facts(), "storage": upkeep.facts()}, lambda: True, telemetry.REGISTRY),
             control.control(
                 secrets.subkey("control"), clock, commands(database, identities, settings, clock)
             ),
@@ -217,6 +231,48 @@ async def build(
         rest=calls,
         rest_has=calls.has,
     )
+
+
+async def back_up(settings: Settings, target: Path) -> backups.Copied:
+    """Copy the database to that file, whether or not the appliance runs. Raises what ``backups`` raises."""
+    return await asyncio.to_thread(backups.back_up, settings.data_path / DATABASE_FILE, target)
+
+
+async def restore(settings: Settings, source: Path) -> tuple[backups.Copied, Path | None]:
+    """Put that backup in the database's place. Raises Unavailable while the appliance runs."""
+    with DataLock(settings.data_path):
+        path = settings.data_path / DATABASE_FILE
+        return await asyncio.to_thread(backups.restore, source, path, SystemClock().now_us())
+
+
+async def _open(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> Database:
+    """The database, ours alone, and in doubt about everybody where it is older than it was."""
+    path = settings.data_path / DATABASE_FILE
+    generation.expect(path)
+    told = generation.told(path)
+    database = await Database.open(path, readers=settings.readers)
+    stack.push_async_callback(database.close)
+    try:
+        beat, why = await database.write(lambda tx: generation.begin(tx, told, clock.now_us()), durable=True)
+        await database.claim(uuid4().hex)
+    except Unavailable as error:
+        # A full disk: readers can be served all the same, unless a doubt would have to be written first.
+        if await database.read(lambda reader: generation.went_back(reader, told)):
+            raise
+        log.error("start_not_stored", error=error)
+        return database
+    if why:
+        log.error("store_went_back", why=why)
+    try:
+        generation.tell(path, beat)
+    except OSError as error:
+        log.error("beat_not_told", error=error)
+    return database
+
+
+def _is_sound(reader: Reader) -> bool:
+    last = checks.last(reader)
+    return last is None or last.sound
 
 
 @contextlib.contextmanager

@@ -305,6 +305,25 @@ def suspect_all(tx: Transaction, reason: str, now_us: int) -> int:
     )
 
 
+def doubt_since(tx: Transaction, reason: str, from_us: int | None, now_us: int) -> int:
+    """Our own store went back to how it was at that upstream time (None: nobody knows): LIVE -> SUSPECT.
+
+    What was in doubt before stays so, from then on at the latest. How many LIVE rows there were.
+    """
+    earlier = "iif(doubt_us IS NULL OR ?2 IS NULL, NULL, min(doubt_us, ?2))"
+    tx.run(
+        f"UPDATE repo SET doubt_us = iif(state = 'SUSPECT' OR doubt <> '', {earlier}, ?2),"
+        " doubt = iif(state <> 'SUSPECT' AND doubt = '', ?1, doubt)"
+        " WHERE state IN ('QUEUED', 'SCANNING', 'WAIT', 'SUSPECT')",
+        (reason, from_us),
+    )
+    return tx.run(
+        "UPDATE repo SET state = 'SUSPECT', reason = ?1, since_us = ?3, attempts = 0, next_at_us = ?3,"
+        " doubt_us = ?2 WHERE state = 'LIVE'",
+        (reason, from_us, now_us),
+    )
+
+
 def confirm(tx: Transaction, actor: int, epoch: int, certificate: Certificate, now_us: int) -> bool:
     """LIVE or SUSPECT -> LIVE: an audit found no difference."""
     return _move(
