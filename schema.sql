@@ -291,7 +291,8 @@ CREATE TABLE repo (
   cert_method TEXT,                -- listing, signed
   cert_digest BLOB,
   cert_count INTEGER,
-  doubt_us INTEGER                 -- upstream time from which on something may be missing; NULL: no doubt, or since ever
+  doubt_us INTEGER,                -- upstream time from which on something may be missing; NULL: no doubt, or since ever
+  window_us INTEGER                -- what is older was not read, by BACKFILL_DAYS; NULL: nothing was left out
 ) STRICT;
 CREATE INDEX repo_due ON repo (next_at_us, priority) WHERE state IN ('QUEUED', 'WAIT', 'SUSPECT');
 CREATE INDEX repo_scanning ON repo (actor) WHERE state = 'SCANNING';

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import msgspec
 
 from appliance import telemetry
@@ -42,7 +40,7 @@ async def finish(tools: Tools, due: Due, repo: Repo, scan_id: int, *, exact: boo
         if not exact or found.seen_rev > scan.base_rev:
             backlog.forget_digest(tx, repo.actor)
         if scan.partial:
-            backlog.complete_since(tx, repo.actor, _date(scan.started_us, tools.settings.backfill_days))
+            backlog.complete_since(tx, repo.actor, scan.started_us)
         return scan, found
 
     scan, found = await tools.database.write(work)
@@ -81,8 +79,3 @@ class _Pinned(msgspec.Struct):
 
 class _Profile(msgspec.Struct):
     pinnedPost: _Pinned | None = None  # noqa: N815 - the record's own spelling
-
-
-def _date(started_us: int, days: int) -> str:
-    moment = datetime.fromtimestamp(started_us / 1_000_000, UTC) - timedelta(days=days)
-    return moment.strftime("%Y-%m-%d")

@@ -202,7 +202,9 @@ async def _read(step: _Step, repo: Repo, scan: scans.Scan, pds: Pds, identity: I
             _tell_first_page(step, repo, pds)
         else:
             longest = max((part.pages for part in parts), default=0)
-            dear = longest >= PAGES_BEFORE_EXPORT or (step.due.member and longest > 0)
+            # Of a history that is not wanted whole the export would bring all.
+            whole = step.due.member or not step.tools.settings.backfill_days
+            dear = whole and (longest >= PAGES_BEFORE_EXPORT or (step.due.member and longest > 0))
             if dear and await signed_scan.read(step.tools, step.due, repo, pds, identity, scan):
                 return "done"
             parts = await reading.stretch(parts, PAGES_BEFORE_EXPORT)

@@ -27,6 +27,8 @@ FOLLOWEE: Final = ("app.bsky.feed.post", "app.bsky.feed.repost", "app.bsky.actor
 FOLLOWS: Final = "app.bsky.graph.follow"
 WINDOWED: Final = frozenset({"app.bsky.feed.post", "app.bsky.feed.repost", "app.bsky.feed.like"})
 
+DAY_US: Final = 86_400_000_000
+
 # A rev may be this far ahead of our clock: https://atproto.com/specs/sync
 FUTURE_US: Final = 5 * 60_000_000
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from appliance.store.backlog import HISTORY_SINCE
 from appliance.store.database import Reader
 
 FOLLOW = 3
@@ -12,8 +11,9 @@ FROM (SELECT subject AS actor FROM link WHERE kind = {FOLLOW} AND actor = ?1 AND
       UNION SELECT ?1) AS read LEFT JOIN repo ON repo.actor = read.actor
 """
 _OF_VIEWER = f"SELECT coalesce(repo.state, 'QUEUED'), count(*) {_READ} GROUP BY 1"
-_SINCE = "max(substr(repo.reason, length(?2) + 1))"
-_CUT = "repo.state = 'LIVE' AND substr(repo.reason, 1, length(?2)) = ?2"
+# Whatever became of the reason since: an audit that finds nothing wrong does not read what was left out.
+_SINCE = "max(date(repo.window_us / 1000000, 'unixepoch'))"
+_CUT = "repo.state = 'LIVE' AND repo.window_us IS NOT NULL"
 
 
 def of_viewer(reader: Reader, viewer: int) -> dict[str, int]:
@@ -23,15 +23,13 @@ def of_viewer(reader: Reader, viewer: int) -> dict[str, int]:
 
 def since_of_viewer(reader: Reader, viewer: int) -> str:
     """The date back to which all of it is here, where somebody's older posts are not loaded; else ''."""
-    found: str | None = reader.value(f"SELECT {_SINCE} {_READ} WHERE {_CUT}", (viewer, HISTORY_SINCE))
+    found: str | None = reader.value(f"SELECT {_SINCE} {_READ} WHERE {_CUT}", (viewer,))
     return found or ""
 
 
 def since_of_actor(reader: Reader, actor: int) -> str:
     """The same of one repository."""
-    found: str | None = reader.value(
-        f"SELECT {_SINCE} FROM repo WHERE actor = ?1 AND {_CUT}", (actor, HISTORY_SINCE)
-    )
+    found: str | None = reader.value(f"SELECT {_SINCE} FROM repo WHERE actor = ?1 AND {_CUT}", (actor,))
     return found or ""
 
 

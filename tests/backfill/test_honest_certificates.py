@@ -157,5 +157,5 @@ async def test_a_windowed_history_is_told_to_its_readers(network: Network, tmp_p
             return progress.since_of_actor(tx, found), progress.since_of_viewer(tx, found)
 
         assert await here.database.write(told) == (since, since)
-        await here.database.write(lambda tx: tx.run("UPDATE repo SET reason = ''"))
+        await here.database.write(lambda tx: tx.run("UPDATE repo SET window_us = NULL"))
         assert await here.database.write(told) == ("", "")

@@ -1,6 +1,9 @@
 -- What proves a timeline: coverage of the streams, audits, and what they found.
 
 ALTER TABLE repo ADD COLUMN doubt_us INTEGER;
+ALTER TABLE repo ADD COLUMN window_us INTEGER;
+-- So far the reason alone told of a history that was not read whole.
+UPDATE repo SET window_us = CAST(strftime('%s', substr(reason, 15)) AS INTEGER) * 1000000 WHERE reason LIKE 'history since ____-__-__';
 
 -- owner: ingest · state · what each connection to an upstream carried, from when to when: the proof behind
 -- repo.cover_us. ``filter`` names the set of accounts that was asked for; '' is all of them.
