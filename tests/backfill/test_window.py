@@ -9,7 +9,7 @@ from appliance.store import actors, progress, repos
 from appliance.store.database import Reader, Transaction
 from tests.backfill.rig import Rig, rig, shown
 from tests.backfill.scripted_network import START_US, Account, Answer, Network, Request
-from tests.backfill.test_backfill import POST, assert_complete, fill
+from tests.backfill.test_backfill import POST, assert_complete
 
 DAY_US = 86_400_000_000
 
@@ -47,7 +47,7 @@ async def until_since(here: Rig, account: Account, date: str) -> repos.Repo:
 
 async def live_again(here: Rig, account: Account) -> repos.Repo:
     """LIVE, with nothing left to do."""
-    repo = await here.until_state(account, "LIVE")
+    await here.until_state(account, "LIVE")
     await here.pass_s(20)
     return await here.until_state(account, "LIVE")
 
