@@ -15,7 +15,7 @@ from appliance.backfill.retries import Hosts
 from appliance.backfill.tools import DAY_US, Tools, log
 from appliance.clock import Clock
 from appliance.config import Settings
-from appliance.errors import Corrupt
+from appliance.errors import Corrupt, Unavailable
 from appliance.identity.identities import Identities
 from appliance.ingest.merge import Rules
 from appliance.outbound.client import Outbound
@@ -34,6 +34,7 @@ PLACES_FOR_NEW: Final = 8
 # Their host is not known before the directory has been asked.
 UNPLACED_MAX: Final = 8
 AFTER_FAILURE_S: Final = 60.0
+AFTER_REFUSAL_S: Final = 2.0
 # Choosing among ten thousand takes 50 ms of a reader: it must not be done after each of them.
 REST_PER_LOOK: Final = 4.0
 REST_MAX_S: Final = 1.0
@@ -171,6 +172,10 @@ class Backfill:
             await job.work(self._tools, due)
         except Corrupt:
             raise
+        except Unavailable as error:
+            # Our own disk refuses: nobody else is to blame, and soon there may be room.
+            log.warning("backfill_not_stored", did=due.did, error=error)
+            self._resting[due.actor] = self._tools.clock.monotonic_s() + AFTER_REFUSAL_S
         except Exception as error:  # noqa: BLE001 - one job: it is counted and tried again, the others go on
             FAILED.inc()
             log.error("backfill_failed", did=due.did, error=error, trace=error)

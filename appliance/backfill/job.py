@@ -14,7 +14,7 @@ from appliance.identity.identities import Identity
 from appliance.protocol import tid
 from appliance.store import actors, backlog, collections, members, repos, scans
 from appliance.store.backlog import Due
-from appliance.store.database import Transaction
+from appliance.store.database import OWN_FAULTS, Transaction
 from appliance.store.repos import Repo
 
 STEPS = telemetry.counter("backfill_steps", "Steps of work on repositories, by how they ended.", ["outcome"])
@@ -52,7 +52,7 @@ async def work(tools: Tools, due: Due) -> Outcome:
     except Overtaken:
         outcome = "overtaken"
     except ApplianceError as error:
-        if error.name == "StorageFull":
+        if error.name in OWN_FAULTS:
             raise
         if step.origin is not None and isinstance(error, Unavailable):
             tools.hosts.failed(step.origin, tools.clock.monotonic_s(), error.retry_after_s)

@@ -111,6 +111,11 @@ def cut(ops: list[Op], number: int, rng: random.Random) -> dict[Path, bytes]:
         file = files.setdefault(op.path, _File())
         if op.what == "S":
             file.sync()
+            # What happened to names goes to the disk in order, with the next sync of any file: the promise of
+            # a journalling file system.
+            for other in files.values():
+                if other.pending and other.pending[-1].what == "U":
+                    other.sync()
         elif op.what == "R":
             # Journalling file systems keep a rename whole; what it names was synced before, or may be lost.
             target = files.setdefault(Path(op.data.decode()), _File())
