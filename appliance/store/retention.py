@@ -19,19 +19,26 @@ class Old(NamedTuple):
 
 
 # Who names r, who names those, and so on: what protects r is one among them who is tracked, young, or
-# bookmarked. Two that name each other protect nobody by that. What thousands name is not walked to the end: it
-# stays until fewer do.
+# bookmarked. Two that name each other protect nobody by that. What thousands name is not walked to the end:
+# it stays until fewer do.
 _NAMES_MAX = 2000
 PROTECTED_BY = f"""
 WITH RECURSIVE names (id) AS (
   SELECT r.id
   UNION
-  SELECT by_.id FROM names JOIN (
-    SELECT id, parent AS named FROM post UNION ALL SELECT id, root FROM post
-    UNION ALL SELECT id, quote FROM post
-    UNION ALL SELECT id, subject FROM link WHERE kind IN (1, 2, 5) AND waiting = 0
-    UNION ALL SELECT id, actor FROM link WHERE kind = 6 AND waiting = 0
-  ) by_ ON by_.named = names.id
+  SELECT p.id FROM names JOIN post p ON p.parent = names.id
+  UNION
+  SELECT p.id FROM names JOIN post p ON p.root = names.id
+  UNION
+  SELECT p.id FROM names JOIN post p ON p.quote = names.id
+  UNION
+  SELECT l.id FROM names JOIN link l ON l.kind = 1 AND l.subject = names.id AND l.waiting = 0
+  UNION
+  SELECT l.id FROM names JOIN link l ON l.kind = 2 AND l.subject = names.id AND l.waiting = 0
+  UNION
+  SELECT l.id FROM names JOIN link l ON l.kind = 5 AND l.subject = names.id AND l.waiting = 0
+  UNION
+  SELECT l.id FROM names JOIN link l ON l.kind = 6 AND l.actor = names.id AND l.waiting = 0
   LIMIT {_NAMES_MAX}
 ), counted AS (SELECT id, row_number() OVER () AS place FROM names)
 SELECT 1 FROM counted n JOIN record o ON o.id = n.id
