@@ -11,7 +11,7 @@ import msgspec
 
 from appliance.ingest.apply import Applier, Batch
 from appliance.ingest.merge import Rules
-from appliance.protocol.events import CommitEvent
+from appliance.protocol.events import CommitEvent, Event
 from appliance.protocol.tid import tid_of
 from appliance.store import actors, repos
 from appliance.store.database import Database, Reader, Transaction
@@ -40,7 +40,7 @@ def cid(number: int) -> str:
 
 def batch(number: int) -> Batch:
     """The stream's part with this number, the first is 1: some posts, and now and then a deletion."""
-    events = []
+    events: list[Event] = []
     for place in range(PER_BATCH):
         serial = number * PER_BATCH + place
         gone = place == PER_BATCH - 1 and number > 3
