@@ -238,6 +238,7 @@ async def _lives_through_cuts(tmp_path: Path, cuts: int) -> None:
 
 
 @compiled
+@pytest.mark.long
 async def test_a_whole_appliance_is_exact_again_after_power_cuts(tmp_path: Path) -> None:
     await _lives_through_cuts(tmp_path, 3)
 
