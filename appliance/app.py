@@ -10,8 +10,10 @@ import signal
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import msgspec
 from hypercorn.asyncio import serve as serve_http
@@ -47,12 +49,13 @@ from appliance.ops.commands import commands
 from appliance.ops.lock import DataLock
 from appliance.ops.probes import probes
 from appliance.ops.status import Status
+from appliance.ops.upkeep import Upkeep
 from appliance.ops.watch import Watch
 from appliance.outbound.client import Outbound
 from appliance.outbound.limits import BLOB
 from appliance.protocol import lexicons
-from appliance.store import actors
-from appliance.store.database import Database, Transaction
+from appliance.store import actors, backups, checks, generation
+from appliance.store.database import Database, Reader, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
 from appliance.timeline.completeness import Completeness
@@ -156,7 +159,9 @@ async def _alone(
     """What a command needs that works by itself while no process runs."""
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(lock)
-        database = await Database.open(settings.data_path / DATABASE_FILE, readers=1)
+        path = settings.data_path / DATABASE_FILE
+        generation.expect(path)
+        database = await Database.open(path, readers=1)
         stack.push_async_callback(database.close)
         outbound = Outbound(settings, clock)
         stack.push_async_callback(outbound.close)
@@ -167,8 +172,7 @@ async def build(
     settings: Settings, clock: Clock, supervisor: Supervisor, stack: contextlib.AsyncExitStack
 ) -> Any:
     """Every part, over an open database; the ASGI application. What must be closed is on the stack."""
-    database = await Database.open(settings.data_path / DATABASE_FILE, readers=settings.readers)
-    stack.push_async_callback(database.close)
+    database = await _open(settings, clock, stack)
     outbound = Outbound(settings, clock)
     stack.push_async_callback(outbound.close)
     secrets = open_secrets(settings)
@@ -218,6 +222,16 @@ async def build(
     archive = Archive(database, outbound, applier, settings, clock)
     if archive.usable:
         supervisor.start("archive", archive.run)
+
+    def reached_us() -> int | None:
+        lag_s = pipeline.lag_s()
+        return None if lag_s is None else clock.now_us() - round(lag_s * 1_000_000)
+
+    upkeep = Upkeep(database, settings, clock, reached_us, woken=[lambda _: backfill.wake()])
+    if not await database.read(_is_sound):
+        # The last look found damage: nothing is served from the file before another look.
+        await upkeep.check()
+    supervisor.start("upkeep", upkeep.run)
 
     watch = Watch(database, pipeline.facts, settings, clock)
     supervisor.start("watch", watch.run)
@@ -275,6 +289,48 @@ async def build(
 
 def _rules(settings: Settings) -> Rules:
     return Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
+
+
+async def back_up(settings: Settings, target: Path) -> backups.Copied:
+    """Copy the database to that file, whether or not the appliance runs. Raises what ``backups`` raises."""
+    return await asyncio.to_thread(backups.back_up, settings.data_path / DATABASE_FILE, target)
+
+
+async def restore(settings: Settings, source: Path) -> tuple[backups.Copied, Path | None]:
+    """Put that backup in the database's place. Raises Unavailable while the appliance runs."""
+    with DataLock(settings.data_path):
+        path = settings.data_path / DATABASE_FILE
+        return await asyncio.to_thread(backups.restore, source, path, SystemClock().now_us())
+
+
+async def _open(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> Database:
+    """The database, ours alone, and in doubt about everybody where it is older than it was."""
+    path = settings.data_path / DATABASE_FILE
+    generation.expect(path)
+    told = generation.told(path)
+    database = await Database.open(path, readers=settings.readers)
+    stack.push_async_callback(database.close)
+    try:
+        beat, why = await database.write(lambda tx: generation.begin(tx, told, clock.now_us()), durable=True)
+        await database.claim(uuid4().hex)
+    except Unavailable as error:
+        # A full disk: readers can be served all the same, unless a doubt would have to be written first.
+        if await database.read(lambda reader: generation.went_back(reader, told)):
+            raise
+        log.error("start_not_stored", error=error)
+        return database
+    if why:
+        log.error("store_went_back", why=why)
+    try:
+        generation.tell(path, beat)
+    except OSError as error:
+        log.error("beat_not_told", error=error)
+    return database
+
+
+def _is_sound(reader: Reader) -> bool:
+    last = checks.last(reader)
+    return last is None or last.sound
 
 
 @contextlib.contextmanager

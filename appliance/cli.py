@@ -209,6 +209,48 @@ def member_invite(settings_file: Path | None, uses: int) -> None:
     click.echo(_operate(settings_file, "member invite", [str(uses)])["code"])
 
 
+@commands.command()
+@_settings_file
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="What was copied, as one JSON object.")
+def backup(settings_file: Path | None, file: Path, as_json: bool) -> None:
+    """Copy the database to FILE, while the appliance runs or not; it is checked before it has that name."""
+    from appliance import app
+
+    told = _run(app.back_up(_settings(settings_file), file.absolute()))
+    _tell_copied(told._asdict(), f"{file} holds", as_json)
+
+
+@commands.command()
+@_settings_file
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="What was restored, as one JSON object.")
+def restore(settings_file: Path | None, file: Path, as_json: bool) -> None:
+    """Put the backup FILE in the database's place; the appliance must not run.
+
+    What is there now is kept under another name. Every account is compared with its server afterwards.
+    """
+    from appliance import app
+
+    told, kept = _run(app.restore(_settings(settings_file), file.absolute()))
+    _tell_copied({**told._asdict(), "kept": None if kept is None else str(kept)}, "Restored", as_json)
+    if kept is not None and not as_json:
+        click.echo(f"what was there is {kept}")
+
+
+def _tell_copied(told: dict[str, Any], begin: str, as_json: bool) -> None:
+    from datetime import UTC, datetime
+
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    position = told["position_us"]
+    until = "no stream was read yet"
+    if position is not None:
+        until = f"the stream up to {datetime.fromtimestamp(position / 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    click.echo(f"{begin} {told['accounts']} accounts, {until}, {told['bytes']} bytes")
+
+
 def _operate(settings_file: Path | None, command: str, arguments: list[str]) -> Any:
     from appliance import app, telemetry
 

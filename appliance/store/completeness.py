@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from appliance.store.backlog import HISTORY_SINCE
 from appliance.store.collections import NSIDS
 from appliance.store.database import Reader, Row
 from appliance.store.repos import STREAM_GAP
@@ -38,8 +37,9 @@ _READ = f"(SELECT actor FROM {_FOLLOWED} UNION ALL SELECT ?1)"
 # The account's rows are proved: nothing known contradicts the certificate, or the part of it that the
 # operator keeps. Rows of ``finding`` that are open are few, or none.
 _OPEN = "(SELECT actor FROM finding WHERE outcome = 'open')"
-_OLDER_LEFT_OUT = f"substr(r.reason, 1, {len(HISTORY_SINCE)}) = '{HISTORY_SINCE}'"
-_PROVED = f"r.state = 'LIVE' AND (r.cert_rev IS NOT NULL OR {_OLDER_LEFT_OUT}) AND r.actor NOT IN {_OPEN}"
+_PROVED = (
+    f"r.state = 'LIVE' AND (r.cert_rev IS NOT NULL OR r.window_us IS NOT NULL) AND r.actor NOT IN {_OPEN}"
+)
 _FINDING_US = (
     "(SELECT min(coalesce(from_us, 0)) FROM finding f WHERE f.actor = r.actor AND f.outcome = 'open')"
 )
@@ -60,7 +60,8 @@ SELECT w.actor, r.state AS repo_state, r.reason, r.since_us, r.next_at_us, r.att
     WHEN {_PROVED_US} IS NOT NULL THEN '{UNTIL}'
     ELSE '{CATCHING_UP}' END AS shown,
   CASE WHEN {_PROVED} THEN NULL ELSE {_PROVED_US} END AS proved_us,
-  r.cert_rev, r.cert_us, r.cert_method, r.cert_digest, r.cert_count
+  r.cert_rev, r.cert_us, r.cert_method, r.cert_digest, r.cert_count,
+  coalesce(date(r.window_us / 1000000, 'unixepoch'), '') AS history_since
 FROM {{wanted}} AS w LEFT JOIN repo AS r ON r.actor = w.actor
 """
 _OF_VIEWER = _SHOWN.format(wanted=_READ)
@@ -69,7 +70,7 @@ _OF_ACTOR = _SHOWN.format(wanted=_SELF)
 # Nearly all are proved: those are only counted, and the few others looked at.
 _COMPLETE = f"""
 SELECT count(*), min(cert_us), total(cert_count),
-  coalesce(max(iif(r.cert_rev IS NULL, substr(r.reason, {len(HISTORY_SINCE) + 1}), '')), '')
+  coalesce(max(date(r.window_us / 1000000, 'unixepoch')), '')
 FROM {{wanted}} AS w CROSS JOIN repo AS r ON r.actor = w.actor WHERE {_PROVED}
 """
 # The class of a reason is what stands before its first colon.
@@ -84,7 +85,7 @@ _PLAIN = "s.actor, a.did, a.handle, s.shown, coalesce(s.repo_state, 'QUEUED'), c
 _ACCOUNT = (
     f"SELECT {_PLAIN} coalesce(s.since_us, 0), coalesce(s.next_at_us, 0), coalesce(s.attempts, 0),"
     " s.proved_us, coalesce(sc.pages, 0), coalesce(sc.rows, 0),"
-    " s.cert_rev, s.cert_us, s.cert_method, s.cert_digest, s.cert_count"
+    " s.cert_rev, s.cert_us, s.cert_method, s.cert_digest, s.cert_count, s.history_since"
     " FROM ({shown}) AS s JOIN actor a ON a.id = s.actor LEFT JOIN scan sc ON sc.actor = s.actor"
 )
 
@@ -130,7 +131,8 @@ class Share(NamedTuple):
 
 class Account(NamedTuple):
     """One account: what can be said of it, why, and its certificate. ``pages`` and ``rows`` are of a
-    running scan. ``digest`` is None where the certificate belongs to no single rev."""
+    running scan. ``digest`` is None where the certificate belongs to no single rev. ``history_since`` is the
+    date before which nothing was read, '' where nothing was left out."""
 
     actor: int
     did: str
@@ -149,6 +151,7 @@ class Account(NamedTuple):
     method: str | None
     digest: bytes | None
     records: int | None
+    history_since: str
 
 
 class Doubt(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final, NamedTuple
 
-from appliance.store.backlog import HISTORY_SINCE
 from appliance.store.completeness import Account, Doubt, Late
 from appliance.store.repos import STREAM_GAP
 from appliance.timeline.completeness import LAG_MAX_S, Report, Wait
@@ -109,10 +108,9 @@ def of_account(account: Account | None, now_us: int) -> Line | None:
     if account is None:
         return None
     if account.shown == "complete":
-        if not account.reason.startswith(HISTORY_SINCE):
+        if not account.history_since:
             return None
-        since = account.reason.removeprefix(HISTORY_SINCE)
-        return Line("✓", f"Complete since {since}", "Older posts are not loaded here.", False)
+        return Line("✓", f"Complete since {account.history_since}", "Older posts are not loaded here.", False)
     if account.shown == "catching-up":
         read = f" {_number(account.rows, 'record', 'records')} read so far." if account.rows else ""
         return Line("…", "Loading history", f"Earlier posts may still appear.{read}", True)
@@ -141,8 +139,8 @@ def entry(account: Account, now_us: int) -> Entry:
         detail = _reason(account.reason) + _again(account, now_us).rstrip(".")
     elif account.shown == "inactive":
         detail = account.reason
-    elif account.reason.startswith(HISTORY_SINCE):
-        title = f"Complete since {account.reason.removeprefix(HISTORY_SINCE)}"
+    elif account.history_since:
+        title = f"Complete since {account.history_since}"
     if account.since_us and account.shown not in ("complete", "complete-until"):
         detail = "; ".join(part for part in (detail, f"since {moment(account.since_us, now_us)}") if part)
     proof = ""

@@ -159,6 +159,6 @@ async def test_a_windowed_history_is_told_to_its_readers(network: Network, tmp_p
             return account.shown, max(share.since for share in completeness.of_viewer(tx, found))
 
         assert await here.database.write(told) == ("complete", since)
-        await here.database.write(lambda tx: tx.run("UPDATE repo SET reason = ''"))
-        # Without that word it has neither a certificate nor an excuse.
+        await here.database.write(lambda tx: tx.run("UPDATE repo SET window_us = NULL"))
+        # Without that it has neither a certificate nor an excuse.
         assert await here.database.write(told) == ("catching-up", "")

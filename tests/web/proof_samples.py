@@ -30,6 +30,7 @@ def account(name: str, shown: str, **more: object) -> Account:
         method="signed",
         digest=b"d" * 32,
         records=412,
+        history_since="",
     )
     return plain._replace(**more)  # type: ignore[arg-type]
 
