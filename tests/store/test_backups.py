@@ -176,7 +176,8 @@ async def test_a_restored_backup_casts_doubt_on_everybody_from_its_position_on(t
     assert rows(path, "SELECT name FROM meta WHERE name = 'later'") == []
     found = doubts(path)
     assert found["LIVE"] == ("SUSPECT", generation.RESTORED, "", NOW_US)
-    assert found["SUSPECT"] == ("SUSPECT", "new", "", None), "it was in doubt since ever already"
+    # It was in doubt since ever already; no audit that began before may lift that.
+    assert found["SUSPECT"] == ("SUSPECT", "new", generation.RESTORED, None)
     for state in ("QUEUED", "SCANNING", "WAIT"):
         assert found[state][2:] == (generation.RESTORED, NOW_US)
     for state in ("INACTIVE", "GONE", "PRUNING"):
