@@ -63,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     store_scope: Annotated[Literal["tracked", "network"], _setting("Keep tracked accounts only, or everything the stream carries.")] = "tracked"
     data_retention_days: Annotated[int, _setting("Strangers' records that nothing tracked shows any more go after this many days."), Meta(ge=1)] = 30
     backfill_days: Annotated[int, _setting("History fetched for an account, in days; 0 is all of it."), Meta(ge=0)] = 0
+    low_space_mb: Annotated[int, _setting("Warn when the disk of DATA_DIR has less room left than this."), Meta(ge=0)] = 1024
     unfollow_grace_hours: Annotated[float, _setting("Rows of an account that nobody follows any more stay this long."), Meta(ge=0)] = 24.0
 
     canary_dids: Annotated[tuple[str, ...], _setting("DIDs of accounts known to post: when the stream shows none of them for CANARY_MINUTES that is an alarm. Empty: those who post most here.")] = ()
@@ -80,6 +81,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     car_max_mb: Annotated[int, _setting("Largest repository export that is read."), Meta(ge=1)] = 512
 
     rate_limits: Annotated[Literal["on", "off"], _setting("Limits on callers. Off refuses a public host name.")] = "on"
+    health_stalled_s: Annotated[float, _setting("/health says 503 once waiting events have not moved, or the database has refused, for so many seconds."), Meta(gt=0)] = 30.0
+    ready_lag_max_s: Annotated[float, _setting("/ready says 503 once the stream has not been live for so many seconds. A quiet stream is live."), Meta(gt=0)] = 60.0
+    ready_doubt_max_hours: Annotated[float, _setting("/ready says 503 once a doubt about an account has been open for so many hours; 0 never does."), Meta(ge=0)] = 24.0
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _setting("Least important log line written.")] = "info"
     log_format: Annotated[Literal["json", "text"], _setting("Log lines for a machine or for a person.")] = "json"
     # fmt: on

@@ -10,16 +10,16 @@ from typing import Final
 
 from appliance import telemetry
 from appliance.backfill import job
-from appliance.backfill.tools import Tools, log, make_tools
+from appliance.backfill.tools import DAY_US, Tools, log, make_tools
 from appliance.clock import Clock
 from appliance.config import Settings
-from appliance.errors import Corrupt
+from appliance.errors import Corrupt, Unavailable
 from appliance.identity.identities import Identities
 from appliance.ingest.merge import Rules
 from appliance.outbound.client import Outbound
-from appliance.store import backlog, repos
+from appliance.store import backlog, repos, scans
 from appliance.store.backlog import Due
-from appliance.store.database import Database, Reader
+from appliance.store.database import Database, Reader, Transaction
 
 RUNNING = telemetry.gauge("backfill_running", "Repositories that are being read right now.")
 REPOS = telemetry.gauge("repos", "Tracked repositories by state.", ["state"])
@@ -32,9 +32,13 @@ PLACES_FOR_NEW: Final = 8
 # Their host is not known before the directory has been asked.
 UNPLACED_MAX: Final = 8
 AFTER_FAILURE_S: Final = 60.0
+AFTER_REFUSAL_S: Final = 2.0
 # Choosing among ten thousand takes 50 ms of a reader: it must not be done after each of them.
 REST_PER_LOOK: Final = 4.0
 REST_MAX_S: Final = 1.0
+# The window of a scan began a little before its end; only a wider setting lies beyond it.
+WIDEN_SLACK_US: Final = 3_600_000_000
+WIDEN_PER_WRITE: Final = 200
 
 
 class Backfill:
@@ -79,12 +83,31 @@ class Backfill:
     async def run(self) -> None:
         """Start what is due, as far as places go; for ever."""
         async with asyncio.TaskGroup() as group:
+            await self._widen()
             while True:
                 await asyncio.sleep(self._rest_s)
                 self._wake.clear()
                 await self._start_due(group)
                 await self._count()
                 await self._sleep()
+
+    async def _widen(self) -> None:
+        """More history may be wanted than before: read again who was read less far back."""
+        days = self._tools.settings.backfill_days
+
+        def some(tx: Transaction) -> int:
+            now_us = self._tools.clock.now_us()
+            bound_us = now_us - days * DAY_US + WIDEN_SLACK_US if days else None
+            for actor in backlog.windowed_scans(tx, bound_us):
+                # Its first pages may have been cut by the narrower setting.
+                scans.end_of(tx, actor)
+            narrow = backlog.find_narrow(tx, bound_us, WIDEN_PER_WRITE)
+            for actor, epoch in narrow:
+                repos.resync(tx, actor, epoch, "more history is wanted", 0, now_us)
+            return len(narrow)
+
+        while number := await self._tools.database.write(some):
+            log.info("history_widened", accounts=number)
 
     async def _start_due(self, group: asyncio.TaskGroup) -> None:
         places = self._tools.settings.outbound_total - len(self._running)
@@ -145,6 +168,10 @@ class Backfill:
             await job.work(self._tools, due)
         except Corrupt:
             raise
+        except Unavailable as error:
+            # Our own disk refuses: nobody else is to blame, and soon there may be room.
+            log.warning("backfill_not_stored", did=due.did, error=error)
+            self._resting[due.actor] = self._tools.clock.monotonic_s() + AFTER_REFUSAL_S
         except Exception as error:  # noqa: BLE001 - one job: it is counted and tried again, the others go on
             FAILED.inc()
             log.error("backfill_failed", did=due.did, error=error, trace=error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -51,7 +50,7 @@ async def finish(
             soon_us = tools.clock.now_us() + DIGEST_AFTER_US
             audits.hasten(tx, [repo.actor], "listing", soon_us)
         if scan.partial:
-            backlog.complete_since(tx, repo.actor, _date(scan.started_us, tools.settings.backfill_days))
+            backlog.complete_since(tx, repo.actor, scan.started_us)
         return scan, found
 
     scan, found = await tools.database.write(work)
@@ -90,8 +89,3 @@ class _Pinned(msgspec.Struct):
 
 class _Profile(msgspec.Struct):
     pinnedPost: _Pinned | None = None  # noqa: N815 - the record's own spelling
-
-
-def _date(started_us: int, days: int) -> str:
-    moment = datetime.fromtimestamp(started_us / 1_000_000, UTC) - timedelta(days=days)
-    return moment.strftime("%Y-%m-%d")

@@ -15,7 +15,7 @@ from appliance.identity.identities import Identity
 from appliance.store import actors, audits, collections, members, repos, scans
 from appliance.store.audits import Level
 from appliance.store.backlog import Due
-from appliance.store.database import Transaction
+from appliance.store.database import OWN_FAULTS, Transaction
 from appliance.store.repos import Repo
 
 STEPS = telemetry.counter("backfill_steps", "Steps of work on repositories, by how they ended.", ["outcome"])
@@ -53,7 +53,7 @@ async def work(tools: Tools, due: Due) -> Outcome:
     except Overtaken:
         outcome = "overtaken"
     except ApplianceError as error:
-        if error.name == "StorageFull":
+        if error.name in OWN_FAULTS:
             raise
         if step.origin is not None and isinstance(error, Unavailable):
             tools.hosts.failed(step.origin, tools.clock.monotonic_s(), error.retry_after_s)
@@ -250,7 +250,9 @@ async def _read(step: _Step, repo: Repo, scan: scans.Scan, pds: Pds, identity: I
             _tell_first_page(step, repo, pds)
         else:
             longest = max((part.pages for part in parts), default=0)
-            dear = longest >= PAGES_BEFORE_EXPORT or (step.due.member and longest > 0)
+            # Of a history that is not wanted whole the export would bring all.
+            whole = step.due.member or not step.tools.settings.backfill_days
+            dear = whole and (longest >= PAGES_BEFORE_EXPORT or (step.due.member and longest > 0))
             if dear and await signed_scan.read(step.tools, step.due, repo, pds, identity, scan):
                 return "done"
             parts = await reading.stretch(parts, PAGES_BEFORE_EXPORT)

@@ -58,8 +58,8 @@ class OnDemand(Views):
     ) -> None:
         """``opened`` hears of each member who looks at their timeline."""
         super().__init__(database, settings, clock)
-        self._opened = opened
         self.answering.wanted = fetcher.want
+        self._opened = opened
         self._identities = identities
         self._fetcher = fetcher
         self._newest = newest

@@ -30,6 +30,7 @@ FOLLOWS: Final = "app.bsky.graph.follow"
 WINDOWED: Final = frozenset({"app.bsky.feed.post", "app.bsky.feed.repost", "app.bsky.feed.like"})
 
 MB: Final = 1024 * 1024
+DAY_US: Final = 86_400_000_000
 
 # A rev may be this far ahead of our clock: https://atproto.com/specs/sync
 FUTURE_US: Final = 5 * 60_000_000

@@ -23,7 +23,7 @@ from appliance.protocol import did_document
 from appliance.protocol.syntax import is_did, is_handle, normalise_did, normalise_handle
 from appliance.store import actors
 from appliance.store import identities as rows
-from appliance.store.database import Database, Transaction
+from appliance.store.database import OWN_FAULTS, Database, Transaction
 
 log = telemetry.Log("identity")
 LOOKUPS = telemetry.counter("identity_lookups", "DID documents asked for.", ["outcome"])
@@ -250,6 +250,8 @@ class Identities:
         try:
             await self.document(did)
         except ApplianceError as error:
+            if error.name in OWN_FAULTS:
+                raise  # our own disk refuses: that says nothing about them
             log.info("identity_put_off", did=did, error=error)
             wait_s = RETRY_S if isinstance(error, Unavailable) else GOOD_FOR_S
             until_us = self._clock.now_us() + round(wait_s * 1e6)

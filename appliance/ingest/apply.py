@@ -165,10 +165,10 @@ class _Run:
         self._now_us = now_us
         self._too_new = tid_of(max(now_us + REV_AHEAD_MAX_US, 0), _LAST_CLOCK)
         self._revs: dict[int, tuple[str, int, bool]] = {}
-        # Has a scan met something that this stream may be about to bring?
-        self._awaited = findings.any_in_flight(tx)
         self._checked = batch is not None and batch.wire == "relay"
         self._head = ("", "")
+        # Has a scan met something that this stream may be about to bring?
+        self._awaited = findings.any_in_flight(tx)
 
     def take(self, event: Event) -> None:
         if event.did is not None and event.did.startswith("did:web:"):
@@ -207,7 +207,10 @@ class _Run:
         dead_letters.add(self._tx, self._upstream, self._position, did, _raw(event), error, self._now_us)
         self.tally.dead += 1
         if did is not None:
-            self._suspect(did, "an event could not be applied", event.time_us or None)
+            # What an archive tells has the time of its telling, which says nothing of what is missing.
+            told = self._batch is not None and not self._batch.archived
+            at_us = event.time_us or None if told else None
+            self._suspect(did, "an event could not be applied", at_us)
 
     def _commit(self, event: CommitEvent) -> None:
         collection = NUMBERS.get(event.collection)

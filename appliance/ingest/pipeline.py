@@ -37,6 +37,9 @@ log = telemetry.Log("ingest")
 EVENTS = telemetry.counter("ingest_events", "Events committed, by what became of them.", ["outcome"])
 CONNECTIONS = telemetry.counter("ingest_connections", "Connections to upstreams, by how they ended.", ["end"])
 RETRIES = telemetry.counter("ingest_retries", "Batches that had to be committed again.")
+REFUSED_S = telemetry.gauge(
+    "ingest_refused_seconds", "For how long the batch at hand can't be stored; 0: it can."
+)
 GAPS = telemetry.counter("ingest_gaps", "Intervals that upstreams did not deliver.")
 LAG = telemetry.gauge("ingest_lag_seconds", "Age of the newest committed event; -1 while unknown.")
 QUEUED = telemetry.gauge("ingest_queued_events", "Events between the socket and the writer.")
@@ -46,6 +49,7 @@ QUEUE_EVENTS_MAX = 20_000
 BACKOFF_MIN_S = 0.25
 BACKOFF_MAX_S = 30.0
 COMMIT_RETRY_S = 1.0
+REFUSED_ALARM_S = 30.0
 FAILURES_BEFORE_NEXT_HOST = 3
 POISON_BEFORE_PLAIN = 2
 POISON_BEFORE_SKIP = 4
@@ -315,6 +319,8 @@ class Pipeline:
 
     async def _until_written(self, work: Callable[[Transaction], Tally | None]) -> Tally | None:
         """Commit, however long the disk refuses: the batch that comes after must not overtake it."""
+        began_s = self._clock.monotonic_s()
+        alarmed = False
         while True:
             try:
                 tally = await self._database.write(work)
@@ -323,6 +329,11 @@ class Pipeline:
                 if self._stored_ok:
                     log.error("commit_failed", error=error)
                 self._stored_ok = False
+                refused_s = self._clock.monotonic_s() - began_s
+                REFUSED_S.set(refused_s)
+                if refused_s >= REFUSED_ALARM_S and not alarmed:
+                    alarmed = True
+                    log.error("commit_refused_for_long", seconds=round(refused_s, 1), error=error)
                 await self._clock.sleep(COMMIT_RETRY_S)
             except sqlite3.DatabaseError as error:
                 if type(error) is sqlite3.DatabaseError:
@@ -331,6 +342,7 @@ class Pipeline:
             else:
                 if not self._stored_ok:
                     log.info("commit_works_again")
+                    REFUSED_S.set(0)
                 self._stored_ok = True
                 return tally
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import orjson
@@ -99,9 +100,44 @@ def forget_digest(tx: Transaction, actor: int) -> None:
     tx.run("UPDATE repo SET cert_digest = NULL WHERE actor = ? AND cert_rev IS NOT NULL", (actor,))
 
 
-def complete_since(tx: Transaction, actor: int, date: str) -> None:
-    """Say what is missing by the operator's choice: everything before that date."""
-    tx.run("UPDATE repo SET reason = ? WHERE actor = ? AND state = 'LIVE'", (f"{HISTORY_SINCE}{date}", actor))
+def left_out(tx: Transaction, actor: int, window_us: int) -> None:
+    """The snapshot under way has not read what is older. Of several such times the latest holds."""
+    tx.run(
+        "UPDATE repo SET window_us = max(coalesce(window_us, ?1), ?1) WHERE actor = ?2", (window_us, actor)
+    )
+
+
+def complete_since(tx: Transaction, actor: int, window_us: int) -> None:
+    """Say what is missing by the operator's choice: what was left out, or, where no snapshot has noted
+    that, everything before ``window_us``."""
+    left_out(tx, actor, tx.value("SELECT window_us FROM repo WHERE actor = ?", (actor,)) or window_us)
+    since_us = tx.value("SELECT window_us FROM repo WHERE actor = ?", (actor,))
+    reason = f"{HISTORY_SINCE}{_date(since_us)}"
+    tx.run("UPDATE repo SET reason = ? WHERE actor = ? AND state = 'LIVE'", (reason, actor))
+
+
+def find_narrow(reader: Reader, bound_us: int | None, rows_max: int) -> list[tuple[int, int]]:
+    """(actor, epoch) of repositories read less far back than is wanted now; ``bound_us`` None: all of it."""
+    rows: list[tuple[int, int]] = reader.all(
+        "SELECT actor, epoch FROM repo WHERE window_us IS NOT NULL AND (?1 IS NULL OR window_us > ?1)"
+        " AND state IN ('LIVE', 'SUSPECT') AND refs > 0 LIMIT ?2",
+        (bound_us, rows_max),
+    )
+    return rows
+
+
+def windowed_scans(reader: Reader, bound_us: int | None) -> list[int]:
+    """Actors whose snapshot under way has already left out what is wanted now."""
+    rows = reader.all(
+        "SELECT s.actor FROM scan s JOIN repo r ON r.actor = s.actor WHERE s.partial = 1"
+        " AND (?1 IS NULL OR r.window_us IS NULL OR r.window_us > ?1)",
+        (bound_us,),
+    )
+    return [row[0] for row in rows]
+
+
+def _date(us: int) -> str:
+    return datetime.fromtimestamp(us / 1_000_000, UTC).strftime("%Y-%m-%d")
 
 
 def is_covered(reader: Reader) -> bool:

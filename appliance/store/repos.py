@@ -163,8 +163,8 @@ def want(tx: Transaction, actor: int, now_us: int, *, priority: int = 0, cover_u
             "UPDATE repo SET state = 'QUEUED', reason = 'wanted again', since_us = ?2, refs = 1,"
             " unwanted_us = NULL,"
             " priority = ?3, attempts = 0, next_at_us = ?2, epoch = epoch + 1, base_rev = '', seen_rev = '',"
-            f" head_rev = '', data_cid = NULL, doubt = '', doubt_us = NULL, cover_us = ?4, {_NO_CERTIFICATE}"
-            " WHERE actor = ?1",
+            " head_rev = '', data_cid = NULL,"
+            f" doubt = '', doubt_us = NULL, cover_us = ?4, {_NO_CERTIFICATE} WHERE actor = ?1",
             (actor, now_us, priority, cover_us),
         )
     return True
@@ -454,7 +454,8 @@ def raise_epoch(tx: Transaction, actor: int, epoch: int, reason: str, now_us: in
         now_us,
         "QUEUED",
         "reason = ?, epoch = epoch + 1, base_rev = '', seen_rev = '', head_rev = '', data_cid = NULL,"
-        f" doubt = '', doubt_us = NULL, attempts = 0, next_at_us = ?, {_NO_CERTIFICATE}",
+        " doubt = '', doubt_us = NULL,"
+        f" attempts = 0, next_at_us = ?, {_NO_CERTIFICATE}",
         (reason, now_us),
     )
     if moved:
@@ -487,8 +488,9 @@ def reactivate(tx: Transaction, actor: int, now_us: int) -> bool:
     """INACTIVE -> QUEUED; GONE -> QUEUED in a new epoch: another repository may have the name now."""
     reborn = tx.run(
         "UPDATE repo SET epoch = epoch + 1, base_rev = '', seen_rev = '', head_rev = '', data_cid = NULL,"
-        f" state = 'QUEUED', reason = 'active again', since_us = ?2, attempts = 0, next_at_us = ?2,"
-        f" {_NO_CERTIFICATE} WHERE actor = ?1 AND state = 'GONE'",
+        " state = 'QUEUED',"
+        f" reason = 'active again', since_us = ?2, attempts = 0, next_at_us = ?2, {_NO_CERTIFICATE}"
+        " WHERE actor = ?1 AND state = 'GONE'",
         (actor, now_us),
     )
     if reborn:

@@ -523,8 +523,8 @@ def test_a_certificate_since_the_last_commit_bounds_the_doubt() -> None:
     world.live("alice")
     commit(world, 1, 0)
     sure_us = NOW_US + 3600 * 1_000_000
-    made = repos.Certificate(rev(1), "listing", b"", 1)
-    assert repos.confirm(world.tx, world.actor("alice"), 0, "LIVE", made, sure_us)
+    certificate = repos.Certificate(rev(1), "listing", b"", 1)
+    assert repos.confirm(world.tx, world.actor("alice"), 0, "LIVE", certificate, sure_us)
 
     commit(world, 3)
 

@@ -1,6 +1,10 @@
 -- What proves a timeline: coverage of the streams, audits, and what they found.
 
 ALTER TABLE repo ADD COLUMN doubt_us INTEGER;
+ALTER TABLE repo ADD COLUMN window_us INTEGER;
+-- So far the reason alone told of a history that was not read whole.
+UPDATE repo SET window_us = CAST(strftime('%s', substr(reason, 15)) AS INTEGER) * 1000000
+ WHERE reason LIKE 'history since ____-__-__';
 ALTER TABLE repo ADD COLUMN head_rev TEXT NOT NULL DEFAULT '';
 
 -- owner: ingest · state · what each connection to an upstream carried, from when to when: the proof behind
