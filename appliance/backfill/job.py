@@ -152,16 +152,16 @@ async def _identity(tools: Tools, did: str, *, fresh: bool) -> tuple[Identity, b
 
     The last known will do to read from while the directory is down, but not to believe bad news.
     """
-    if fresh:
-        try:
+    try:
+        if fresh:
             return await tools.identities.refresh(did), True
-        except Unavailable as error:
-            known = await tools.identities.last_known(did)
-            if known is None:
-                raise
-            log.warning("identity_not_refreshed", did=did, error=error)
-            return known, False
-    return await tools.identities.get(did, max_age_s=IDENTITY_GOOD_FOR_S), True
+        return await tools.identities.get(did, max_age_s=IDENTITY_GOOD_FOR_S), True
+    except Unavailable as error:
+        known = await tools.identities.last_known(did)
+        if known is None:
+            raise
+        log.warning("identity_not_refreshed", did=did, error=error)
+        return known, False
 
 
 async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool) -> scans.Scan | Outcome:
