@@ -44,6 +44,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     upstream: Annotated[Literal["auto", "jetstream", "relay"], _setting("Which kind of stream to read. auto: the relay where RELAY_URL is set and JETSTREAM_URLS is not, else Jetstream.")] = "auto"
     jetstream_urls: Annotated[tuple[str, ...], _setting("Jetstream addresses in order of preference; a path ending in /subscribe speaks v1, one ending in subscribeEvents speaks v2.")] = JETSTREAM_DEFAULTS
     relay_url: Annotated[str, _setting("Relay or PDS whose subscribeRepos is read, e.g. wss://bsky.network.")] = ""
+    coverage: Annotated[Literal["auto", "full", "dids"], _setting("Whose events are read from Jetstream. full: everybody's, and whom nobody follows is left out here; it costs the whole stream, and a new follow is covered at once. dids: only a list of the accounts that members follow is asked for, which costs a tenth or less; a new follow is covered once a new connection has proved it, some seconds later, and everybody's events are read all the same while the list is too long or changes too often. auto: full. A relay has no lists.")] = "auto"
+    coverage_accounts_max: Annotated[int, _setting("With COVERAGE=dids: with more accounts than that everybody's events are read, until for a day there are fewer than seven ninths of it."), Meta(ge=1, le=28_500)] = 9_000
+    canary_dids: Annotated[tuple[str, ...], _setting("DIDs of accounts that write all the time. Lists ask for them too: a connection on which none of them is heard for ten minutes is given up.")] = ()
+    host_sampling_minutes: Annotated[float, _setting("With two or more JETSTREAM_URLS: so often a second host is read beside the first for a minute, to see whether one hides something; 0 never."), Meta(ge=0)] = 10.0
     plc_url: Annotated[str, _setting("PLC directory.")] = "https://plc.directory"
     handle_resolvers: Annotated[tuple[str, ...], _setting("Origins asked for handles by XRPC resolveHandle; honoured only with ALLOW_LOOPBACK.")] = ()
     allow_loopback: Annotated[bool, _setting("Talk to addresses of this machine over http: for devnet and tests only. Refuses a public host name.")] = False

@@ -25,7 +25,7 @@ from appliance.protocol.events import (
 )
 from appliance.protocol.syntax import is_record_key, is_tid, normalise_did
 from appliance.protocol.tid import tid_of
-from appliance.store import actors, dead_letters, fetches, records, repos, upstreams
+from appliance.store import actors, coverage, dead_letters, fetches, records, repos, upstreams
 from appliance.store.collections import NUMBERS
 from appliance.store.database import Transaction
 
@@ -41,7 +41,8 @@ class Batch(msgspec.Struct, frozen=True):
     """Events of one upstream in its order, and where they end: one commit.
 
     ``seq`` is the upstream's number of the last event where the wire has numbers; ``time_us`` its
-    clock there. Both are None when nothing has moved yet.
+    clock there. Both are None when nothing has moved yet. ``line`` is the key of the position where that
+    isn't the upstream alone. Of a connection that is not in force the position is not stored (``stored``).
     """
 
     upstream: str
@@ -49,6 +50,8 @@ class Batch(msgspec.Struct, frozen=True):
     seq: int | None
     time_us: int | None
     events: list[Event]
+    line: str = ""
+    stored: bool = True
 
 
 class Tally(msgspec.Struct):
@@ -92,7 +95,8 @@ class Applier:
             for event in batch.events:
                 self._take_alone(tx, run, event)
             run.end()
-        upstreams.save(tx, batch.upstream, batch.wire, batch.seq, batch.time_us, len(batch.events), now_us)
+        if batch.stored:
+            self._reached(tx, batch, now_us)
         return run.tally
 
     def apply(self, tx: Transaction, event: Event, *, now_us: int) -> Tally:
@@ -102,6 +106,13 @@ class Applier:
         run.take(event)
         run.end()
         return run.tally
+
+    def _reached(self, tx: Transaction, batch: Batch, now_us: int) -> None:
+        name = batch.line or batch.upstream
+        upstreams.save(tx, name, batch.wire, batch.seq, batch.time_us, len(batch.events), now_us)
+        if not batch.line and batch.time_us is not None:
+            # Everybody is read: whoever was wanted before there was a position is covered from here on.
+            coverage.prove(tx, batch.time_us, None)
 
     def _take_alone(self, tx: Transaction, run: _Run, event: Event) -> None:
         before = msgspec.structs.replace(run.tally)

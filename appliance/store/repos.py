@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from appliance.store import upstreams
+from appliance.store import coverage, upstreams
 from appliance.store.database import Reader, Transaction
 
 State: TypeAlias = Literal["QUEUED", "SCANNING", "LIVE", "SUSPECT", "WAIT", "INACTIVE", "GONE", "PRUNING"]
@@ -129,7 +129,8 @@ def want(tx: Transaction, actor: int, now_us: int, *, priority: int = 0, cover_u
     """One reference more; True when that made a job.
 
     Everything of this account that the writer meets after this transaction is kept, so coverage
-    begins at the upstream's time now: ``cover_us``, or where the newest upstream stands.
+    begins at the upstream's time now: ``cover_us``, or where the newest upstream stands. Where the
+    upstreams were given lists nothing is covered before a connection has proved it.
     """
     row = tx.one("SELECT state FROM repo WHERE actor = ?", (actor,))
     if row is not None and row[0] != "PRUNING":
@@ -139,7 +140,9 @@ def want(tx: Transaction, actor: int, now_us: int, *, priority: int = 0, cover_u
             (priority, actor),
         )
         return False
-    if cover_us is None:
+    if coverage.mode(tx) != "FULL":
+        cover_us = None
+    elif cover_us is None:
         cover_us = upstreams.newest_time_us(tx)
     if row is None:
         # Rows from before, if any, are judged by the same epoch; the scan decides about them.
@@ -270,8 +273,12 @@ def restart(tx: Transaction, actor: int, epoch: int, reason: str, now_us: int) -
 STREAM_GAP: Final = "stream gap"
 
 
-def suspect(tx: Transaction, actor: int, reason: str, now_us: int) -> bool:
-    """LIVE -> SUSPECT, content stays visible. Before LIVE the doubt waits for the scan to end."""
+def suspect(tx: Transaction, actor: int, reason: str, now_us: int, *, from_us: int | None = None) -> bool:
+    """LIVE -> SUSPECT, content stays visible. Before LIVE the doubt waits for the scan to end.
+
+    ``from_us`` is the upstream's time from which on something may be missing; None: since ever.
+    """
+    _doubt_from(tx, "actor = ?2", from_us, actor)
     if tx.run(
         "UPDATE repo SET state = 'SUSPECT', reason = ?2, since_us = ?3, attempts = 0, next_at_us = ?3"
         " WHERE actor = ?1 AND state = 'LIVE'",
@@ -293,8 +300,9 @@ def suspect(tx: Transaction, actor: int, reason: str, now_us: int) -> bool:
     return False
 
 
-def suspect_all(tx: Transaction, reason: str, now_us: int) -> int:
+def suspect_all(tx: Transaction, reason: str, now_us: int, *, from_us: int | None = None) -> int:
     """A disturbance that may have touched everybody; how many LIVE rows went into doubt."""
+    _doubt_from(tx, "?2", from_us, 1)
     tx.run(
         "UPDATE repo SET doubt = ? WHERE doubt = '' AND state IN ('QUEUED', 'SCANNING', 'WAIT')", (reason,)
     )
@@ -302,6 +310,16 @@ def suspect_all(tx: Transaction, reason: str, now_us: int) -> int:
         "UPDATE repo SET state = 'SUSPECT', reason = ?1, since_us = ?2, attempts = 0, next_at_us = ?2"
         " WHERE state = 'LIVE'",
         (reason, now_us),
+    )
+
+
+def _doubt_from(tx: Transaction, which: str, from_us: int | None, param: int) -> None:
+    """Of several doubts the one that reaches back further counts; belongs before the change of state."""
+    doubted = "(state = 'SUSPECT' OR doubt <> '')"
+    tx.run(
+        f"UPDATE repo SET doubt_us = iif({doubted}, min(doubt_us, ?1), ?1)"
+        f" WHERE {which} AND state IN ('LIVE', 'SUSPECT', 'QUEUED', 'SCANNING', 'WAIT')",
+        (from_us, param),
     )
 
 
