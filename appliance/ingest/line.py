@@ -104,6 +104,11 @@ class Line:
         return self._hosts[self._at].name
 
     @property
+    def connection(self) -> Door | None:
+        """The connection that stands, or stood last."""
+        return self._door
+
+    @property
     def row(self) -> int | None:
         """Of table coverage: that of the connection that stands, or stood last."""
         return None if self._door is None else self._door.row

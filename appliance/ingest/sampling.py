@@ -80,16 +80,16 @@ class Sampler:
             return None
         self._turn += 1
         other = others[self._turn % len(others)]
-        row, ours, began_us = line.row, line.host, line.newest_us or self._tools.clock.now_us()
-        here: set[Key] = set()
+        connection, ours = line.connection, line.host
+        began_us = line.newest_us or self._tools.clock.now_us()
+        here: dict[Key, float] = {}
+        now_s = self._tools.clock.monotonic_s
         # Whatever the other tells must have reached us a little earlier or later: by our own clock, so that
         # theirs don't matter.
-        line.tap = lambda chunk: here.update(_keys(chunk))
+        line.tap = lambda chunk: here.update(dict.fromkeys(_keys(chunk), now_s()))
         try:
             await self._tools.clock.sleep(self._margin_s)
-            inner = len(here), set(here)
             there = await self._told(other, line)
-            inner_end = set(here) - inner[1]
             await self._tools.clock.sleep(self._margin_s)
         except (Unavailable, BadInput) as error:
             SAMPLES.labels("failed").inc()
@@ -97,19 +97,21 @@ class Sampler:
             return None
         finally:
             line.tap = None
-        if line.row != row or not line.live or there is None:
+        if line.connection is not connection or not line.live or there is None:
             SAMPLES.labels("disturbed").inc()
             return None
-        missing = there - here
+        missing = there.keys() - here.keys()
         if missing:
             missing -= await self._told_again(line, began_us)
-        sample = Sample(frozenset(missing), len(inner_end - there))
+        from_s, to_s = min(there.values(), default=0.0), max(there.values(), default=0.0)
+        inner = {key for key, at in here.items() if from_s + self._margin_s < at < to_s - self._margin_s}
+        sample = Sample(frozenset(missing), len(inner - there.keys()))
         SAMPLES.labels("blind" if missing else "equal").inc()
         log.info(
             "hosts_compared",
             upstream=ours,
             other=other.name,
-            both=len(here & there),
+            both=len(here.keys() & there.keys()),
             missed=len(missing),
             other_missed=sample.other_missed,
         )
@@ -118,9 +120,9 @@ class Sampler:
             await self._leave(line, other, missing, began_us)
         return sample
 
-    async def _told(self, other: Host, line: Line) -> set[Key] | None:
-        """What the other host tells for a while from its tip on."""
-        told: set[Key] = set()
+    async def _told(self, other: Host, line: Line) -> dict[Key, float] | None:
+        """What the other host tells for a while from its tip on, and when."""
+        told: dict[Key, float] = {}
         ended = asyncio.ensure_future(self._tools.clock.sleep(self._for_s))
         reading = look(other.make(line.wanted), None, self._tools.clock, self._for_s + 1)
         try:
@@ -138,7 +140,7 @@ class Sampler:
                     chunk = step.result()
                     if chunk is None:
                         return None
-                    told.update(_keys(chunk))
+                    told.update(dict.fromkeys(_keys(chunk), self._tools.clock.monotonic_s()))
         finally:
             ended.cancel()
 
@@ -150,10 +152,11 @@ class Sampler:
         try:
             reading = look(host.make(line.wanted), start, self._tools.clock, QUIET_S)
             async with contextlib.aclosing(reading):
-                until_us = line.newest_us
+                # Its tip, by its own clock: what was read of it so far may be what is late.
+                until_us = self._tools.clock.now_us() + self._tools.skews.of(host.name)
                 async for chunk in reading:
                     told.update(_keys(chunk))
-                    if until_us is not None and chunk.time_us is not None and chunk.time_us > until_us:
+                    if chunk.time_us is not None and chunk.time_us > until_us:
                         break
         except (Unavailable, BadInput) as error:
             log.info("sample_failed", upstream=host.name, error=error)
