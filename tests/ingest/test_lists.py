@@ -358,7 +358,7 @@ async def test_several_lists_and_only_the_one_that_changes_is_opened_anew(tmp_pa
             assert await at.value("SELECT count(*) FROM gap") == 0
 
 
-@pytest.mark.invariant("gap-means-job")
+@pytest.mark.invariant("covered-is-carried")
 async def test_accounts_wanted_while_it_was_down_are_proved_by_the_next_start_cursor(tmp_path: Path) -> None:
     clock = ClockAt()
     host = Host("v1")
@@ -393,6 +393,7 @@ async def test_accounts_wanted_while_it_was_down_are_proved_by_the_next_start_cu
         assert _lists(host)[before] == {did(1), did(2)}
 
 
+@pytest.mark.invariant("covered-is-carried")
 async def test_changing_the_mode_at_restarts_loses_nothing_and_doubts_nobody(tmp_path: Path) -> None:
     clock = ClockAt()
     host = Host("v1")
