@@ -396,10 +396,11 @@ async def test_accounts_wanted_while_it_was_down_are_proved_by_the_next_start_cu
 @pytest.mark.invariant("covered-is-carried")
 async def test_changing_the_mode_at_restarts_loses_nothing_and_doubts_nobody(tmp_path: Path) -> None:
     clock = ClockAt()
-    host = Host("v1")
+    host = Host("v1", [v1_line(1, post_event(9, 9, BEGIN_US - 1_000_000))])
     posts: list[str] = []
     async with host.running():
         await track(tmp_path, did(1))
+        await remember(tmp_path, host, None, host.lines[0].time_us)
         for round_, mode in enumerate(["full", "dids", "dids", "full", "dids", "full"]):
             async with reading(tmp_path, host, scope="tracked", clock=clock, coverage=mode) as at:
                 await until_proved(at)

@@ -198,7 +198,7 @@ async def test_17_a_host_whose_clock_is_wrong_loses_nothing_when_another_takes_o
             await remember(tmp_path, first, None, first.lines[0].time_us)
             async with reading(tmp_path, first, second, scope="tracked", clock=clock) as at:
                 await at.until(POSTS, 299 + 1)
-                while not await at.value("SELECT count(*) FROM meta WHERE name LIKE 'skew %'"):
+                while not keys or not await at.value("SELECT count(*) FROM meta WHERE name LIKE 'skew %'"):
                     keys.append(await tell(first, clock, ahead_us=wrong_us))
                     second.lines.append(v1_line(1, _moved(first.lines[-1].data, right_us - wrong_us)))
                     await asyncio.sleep(0.02)
