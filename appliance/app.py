@@ -23,6 +23,7 @@ from appliance import __version__, telemetry
 from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import Secrets, open_secrets
+from appliance.backfill.archive import Archive
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
 from appliance.backfill.newest import Newest
@@ -181,6 +182,9 @@ async def build(
     supervisor.start("fetcher", fetcher.run)
     supervisor.start("pruner", Pruner(database, settings, clock).run)
     supervisor.start("ingest", pipeline.run)
+    archive = Archive(database, outbound, applier, settings, clock)
+    if archive.usable:
+        supervisor.start("archive", archive.run)
 
     methods = [
         *reads.methods(views, settings, __version__),

@@ -48,6 +48,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     coverage_accounts_max: Annotated[int, _setting("With COVERAGE=dids: with more accounts than that everybody's events are read, until for a day there are fewer than seven ninths of it."), Meta(ge=1, le=28_500)] = 9_000
     canary_dids: Annotated[tuple[str, ...], _setting("DIDs of accounts that write all the time. Lists ask for them too: a connection on which none of them is heard for ten minutes is given up.")] = ()
     host_sampling_minutes: Annotated[float, _setting("With two or more JETSTREAM_URLS: so often a second host is read beside the first for a minute, to see whether one hides something; 0 never."), Meta(ge=0)] = 10.0
+    archive_url: Annotated[str, _setting("Origin of a Jetstream v2 archive for the history of many accounts at once. Default: that of the first v2 address in JETSTREAM_URLS where ARCHIVE_TOKEN is set, else no archive is read.")] = ""
+    archive_token: Annotated[str, _setting("Token of the archive; sent to it alone.")] = ""
+    archive_accounts_min: Annotated[int, _setting("So many new accounts must wait before the archive is asked for their history."), Meta(ge=1)] = 200
     plc_url: Annotated[str, _setting("PLC directory.")] = "https://plc.directory"
     handle_resolvers: Annotated[tuple[str, ...], _setting("Origins asked for handles by XRPC resolveHandle; honoured only with ALLOW_LOOPBACK.")] = ()
     allow_loopback: Annotated[bool, _setting("Talk to addresses of this machine over http: for devnet and tests only. Refuses a public host name.")] = False
@@ -92,6 +95,18 @@ class Settings(Struct, frozen=True, kw_only=True):
         if self.upstream == "auto":
             return bool(self.relay_url) and self.jetstream_urls == JETSTREAM_DEFAULTS
         return self.upstream == "relay"
+
+    @property
+    def archive_origin(self) -> str:
+        """Where the archive is; empty when none is read."""
+        if self.archive_url:
+            return self.archive_url.rstrip("/")
+        if self.archive_token:
+            for url in self.jetstream_urls:
+                parts = urlsplit(url)
+                if parts.path.endswith("subscribeEvents"):
+                    return f"{'http' if parts.scheme == 'ws' else 'https'}://{parts.netloc}"
+        return ""
 
     @property
     def origin(self) -> str:
@@ -155,6 +170,11 @@ def check(settings: Settings) -> None:
         raise BadInput("RATE_LIMITS=off is for devnet: it can't go with a public host name")
     if settings.upstream == "relay" and not settings.relay_url:
         raise BadInput("UPSTREAM=relay needs a RELAY_URL")
+    archive = urlsplit(settings.archive_url)
+    if settings.archive_url and (
+        archive.scheme not in ("http", "https") or not archive.netloc or archive.path.strip("/")
+    ):
+        raise BadInput("ARCHIVE_URL is an origin: https:// and a host name")
     if settings.handle_resolvers and not settings.allow_loopback:
         raise BadInput("HANDLE_RESOLVERS is honoured only with ALLOW_LOOPBACK")
 

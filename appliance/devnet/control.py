@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _METHODS = (
     *("create_account", "deactivate", "activate", "take_down", "delete_account", "migrate", "change_handle"),
     *("resync", "put", "post", "reply", "like", "repost", "follow", "delete", "record", "strong_ref"),
-    "set_appview",
+    *("set_appview", "seal_archive", "compact_archive"),
 )
 
 
