@@ -85,7 +85,7 @@ class Pipeline:
         self._events = 0
         self._kept = 0
         self._stored_ok = True
-        hosts = _hosts(outbound, identities, applier, settings, clock)
+        self.hosts = hosts = _hosts(outbound, identities, applier, settings, clock)
         self._skews = Skews()
         # The randomness only spreads reconnections; nothing depends on it being unguessable.
         tools = Tools(database, clock, self._deliver, self._until_written, self._skews, random.Random())  # noqa: S311
