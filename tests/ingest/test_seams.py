@@ -191,7 +191,7 @@ async def test_17_a_host_whose_clock_is_wrong_loses_nothing_when_another_takes_o
     wrong_us, right_us = ahead_s * 1_000_000, -ahead_s * 1_000_000
     first = Host("v1", posts("v1", 300, BEGIN_US, ahead_us=wrong_us))
     second = Host("v1", posts("v1", 300, BEGIN_US, ahead_us=right_us))
-    keys = []
+    keys: list[str] = []
     async with second.running():
         async with first.running():
             await track(tmp_path, did(1))
