@@ -9,6 +9,7 @@ import websockets.exceptions
 
 from appliance.clock import Clock
 from appliance.errors import Unavailable
+from appliance.ingest.skew import Skew
 from appliance.ingest.upstream import Chunk, Gap, Poisoned, Start, Wire
 
 SILENCE_BUSY_S = 15.0  # a stream of the whole network never pauses that long
@@ -40,16 +41,24 @@ class Ear:
 
 
 async def chunks(
-    wire: Wire, start: Start | None, clock: Clock, owed: Gap | None = None, ear: Ear | None = None
+    wire: Wire,
+    start: Start | None,
+    clock: Clock,
+    owed: Gap | None = None,
+    ear: Ear | None = None,
+    *,
+    skew: Skew | None = None,
 ) -> AsyncGenerator[Chunk, None]:
     """Everything that comes after ``start``, in order; events of known numbers are left out.
 
     The first chunk is empty: it says that the connection stands, and carries ``owed``, a gap known
     already. Where the first event shows that something is missing, the gap comes before it. ``ear`` lets
-    others end it.
+    others end it; ``skew`` hears what time it is on the host.
     Always ends by raising: Poisoned, TooOld, Unavailable or BadInput.
     """
     connection = await wire.open(start)
+    if skew is not None and connection.response is not None:
+        skew.opened(next(iter(connection.response.headers.get_all("Date")), None))
     ear = ear or Ear()
     ear.listens(connection.transport.abort)
     watch = asyncio.create_task(_watch(clock, ear))
@@ -92,6 +101,8 @@ async def chunks(
             # Only what was taken before: a number that jumps must not make us deaf to the next ones.
             if done is not None and chunk.seq is not None and chunk.seq <= done:
                 continue
+            if skew is not None and chunk.time_us is not None:
+                skew.heard(chunk.time_us)
             yield chunk
     except websockets.exceptions.ConnectionClosed as error:
         sent = error.sent

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from appliance.clock import Clock
 from appliance.ingest.lists import Wanted
+from appliance.ingest.skew import Skew
 from appliance.ingest.skews import Skews
 from appliance.ingest.upstream import Chunk, Wire, WireName
 from appliance.store.database import Database, Transaction
@@ -62,4 +63,5 @@ class Tools(NamedTuple):
     deliver: Callable[[Door, Chunk], Awaitable[None]]
     write: Write
     skews: Skews
+    skew: Skew  # our own clock beside those of the hosts
     random: random.Random

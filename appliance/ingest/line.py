@@ -196,7 +196,8 @@ class Line:
         progress = False
         end: ApplianceError
         try:
-            async with contextlib.aclosing(chunks(wire, start, self._tools.clock, owed, ear)) as reading:
+            stream = chunks(wire, start, self._tools.clock, owed, ear, skew=self._tools.skew)
+            async with contextlib.aclosing(stream) as reading:
                 async for chunk in reading:
                     if care is None:
                         chunk = self._opened(door, chunk, start)

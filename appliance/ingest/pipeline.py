@@ -30,6 +30,7 @@ from appliance.ingest.lists import CONNECTIONS_MAX, PER_CONNECTION_MAX, Wanted
 from appliance.ingest.modes import Chooser, Limits
 from appliance.ingest.relay import Relay
 from appliance.ingest.sampling import Misses, Sampler
+from appliance.ingest.skew import Skew
 from appliance.ingest.skews import Skews
 from appliance.ingest.upstream import Chunk, Gap, Start, Wire, origin_of
 from appliance.ingest.waiting import Waiting
@@ -87,8 +88,17 @@ class Pipeline:
         self._stored_ok = True
         self.hosts = hosts = _hosts(outbound, identities, applier, settings, clock)
         self._skews = Skews()
+        self.skew = Skew(clock)
         # The randomness only spreads reconnections; nothing depends on it being unguessable.
-        tools = Tools(database, clock, self._deliver, self._until_written, self._skews, random.Random())  # noqa: S311
+        tools = Tools(
+            database,
+            clock,
+            self._deliver,
+            self._until_written,
+            self._skews,
+            self.skew,
+            random.Random(),  # noqa: S311
+        )
         most = settings.coverage_accounts_max
         assert most <= CONNECTIONS_MAX * PER_CONNECTION_MAX
         limits = limits or Limits(up=most, down=most * 7 // 9)
@@ -148,6 +158,7 @@ class Pipeline:
             "kept": self._kept,
             "queued": self._waiting.events,
             "storing": self._stored_ok,
+            "clock_skew_s": self.skew.seconds,
             "mode": self.lines.mode,
             "connections": sum(line.connected_to is not None for line in lines),
         }
@@ -348,13 +359,16 @@ def _hosts(
         return applier.tracked.find(did) is not None
 
     if settings.reads_relay:
-        relay = Relay(outbound, identities, settings.relay_url, tracked, clock)
+        relays = [Relay(outbound, identities, url, tracked, clock) for url in settings.relay_urls]
 
-        def whole(wanted: Wanted) -> Wire:
-            assert wanted.dids is None, "a relay has no lists"
-            return relay
+        def whole(relay: Relay) -> Host:
+            def make(wanted: Wanted) -> Wire:
+                assert wanted.dids is None, "a relay has no lists"
+                return relay
 
-        return {"FULL": [Host(relay.name, relay.wire, whole)]}
+            return Host(relay.name, relay.wire, make)
+
+        return {"FULL": [whole(relay) for relay in relays]}
 
     def v1(url: str) -> Host:
         return Host(
