@@ -268,7 +268,7 @@ CREATE INDEX session_by_end ON session (expires_us);
 
 -- owner: ingest · state · position-with-rows: changes only in the transaction of its rows.
 CREATE TABLE upstream (
-  name TEXT PRIMARY KEY,           -- the origin and wire, e.g. "jetstream-v2 wss://host"
+  name TEXT PRIMARY KEY,           -- wire and address, e.g. "jetstream-v2 wss://host/…"; of a list also " dids " and its hash
   wire TEXT NOT NULL CHECK (wire IN ('jetstream-v1', 'jetstream-v2', 'relay')),
   seq INTEGER,                     -- where the wire numbers its events (one host's own numbers)
   time_us INTEGER,                 -- the upstream's clock at that event
@@ -330,6 +330,7 @@ CREATE INDEX repo_due ON repo (next_at_us, priority) WHERE state IN ('QUEUED', '
 CREATE INDEX repo_scanning ON repo (actor) WHERE state = 'SCANNING';
 CREATE INDEX repo_aside ON repo (next_at_us) WHERE state IN ('INACTIVE', 'GONE');
 CREATE INDEX repo_unwanted ON repo (unwanted_us) WHERE unwanted_us IS NOT NULL;
+CREATE INDEX repo_uncovered ON repo (actor) WHERE cover_us IS NULL;
 
 -- Who is tracked has a name that no other set of tracked accounts ever had (ingest/tracked.py).
 CREATE TRIGGER repo_tracked AFTER INSERT ON repo BEGIN

@@ -54,7 +54,7 @@ from appliance.ops.watch import Watch
 from appliance.outbound.client import Outbound
 from appliance.outbound.limits import BLOB
 from appliance.protocol import lexicons
-from appliance.store import actors, backups, checks, generation
+from appliance.store import actors, audits, backups, checks, generation
 from appliance.store.database import Database, Reader, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
@@ -190,7 +190,7 @@ async def build(
     supervisor.start("sessions", auth.run)
     rules = _rules(settings)
     applier = Applier(rules)
-    pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
+    pipeline = Pipeline(database, outbound, identities, applier, settings, clock, misses=audits.misses_since)
     backfill = Backfill(
         database,
         outbound,

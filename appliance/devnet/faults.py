@@ -66,7 +66,11 @@ class StreamFaults(Faults):
     and ``swallow_collections`` all commits of these. ``cut_every`` ends a connection without a word
     after so many messages; ``duplicate_every`` sends every n-th twice; ``mute`` sends nothing
     and keeps the line; ``delay_s`` waits before each message; ``keep_events`` retains so few events;
-    ``silent_clamp`` says nothing when a cursor is outside the window.
+    ``silent_clamp`` says nothing when a cursor is outside the window. ``blind_dids`` are left out for whoever
+    reads, for as long as it is set: who asks again later gets them. ``race_events`` loses so many events
+    where a replay ends, as v1 does; ``ignore_updates`` takes no options_update after the first one, and
+    ``half_updates`` of its accounts only every second. ``outbox_events`` ends a connection at its first live
+    event after a replay of as many. ``url_max`` refuses longer addresses with 414.
     """
 
     cut_every: int = 0
@@ -79,6 +83,19 @@ class StreamFaults(Faults):
     delay_s: float = 0.0
     keep_events: int | None = None
     silent_clamp: bool = False
+    blind_dids: frozenset[str] = frozenset()
+    race_events: int = 0
+    ignore_updates: bool = False
+    half_updates: bool = False
+    outbox_events: int = 0
+    url_max: int = 0
+
+    def hides(self, row: Row) -> bool:
+        """Whether this message is not told to those who read now."""
+        if row.did not in self.blind_dids:
+            return False
+        self.note("blind", row.position, row.did, row.collection)
+        return True
 
     def swallows(self, row: Row) -> bool:
         """Whether this message never arrives anywhere."""

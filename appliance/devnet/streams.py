@@ -98,6 +98,14 @@ class Stream:
             return 1
         return min(by_count, self.log.at_time(self._clock.now_us() - self._retention_us))
 
+    def too_long(self, address: str) -> bool:
+        """Whether a proxy before this host refuses that address."""
+        most = self.faults.url_max
+        if not most or len(address) <= most:
+            return False
+        self.faults.note("url", len(address))
+        return True
+
     async def serve(
         self,
         socket: Socket,
@@ -131,9 +139,11 @@ class Stream:
         gate: asyncio.Event | None,
     ) -> None:
         faults = self.faults
-        sent = 0
+        sent = replayed = 0
         if gate is not None:
             await gate.wait()
+        # What is there already is replayed; what comes later is live.
+        live_from = self.log.end
         while True:
             batch = self.log.read(n, _BATCH)
             if not batch:
@@ -144,8 +154,17 @@ class Stream:
                     while faults.mute:
                         faults.note("mute", row.position)
                         await self._clock.sleep(0.05)
-                    if faults.swallows(row):
+                    if faults.swallows(row) or faults.hides(row):
                         continue
+                    if told.event.n < live_from:
+                        if faults.race_events and told.event.n >= live_from - faults.race_events:
+                            faults.note("race", row.position, row.did, row.collection)
+                            continue
+                        replayed += 1
+                    elif faults.outbox_events and replayed >= faults.outbox_events:
+                        faults.note("outbox", row.position)
+                        await socket.abort()
+                        return
                     if faults.delay_s:
                         faults.note("delay", row.position)
                         await self._clock.sleep(faults.delay_s)

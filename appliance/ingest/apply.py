@@ -27,7 +27,7 @@ from appliance.protocol.events import (
 )
 from appliance.protocol.syntax import is_record_key, is_tid, normalise_did
 from appliance.protocol.tid import tid_of
-from appliance.store import actors, dead_letters, fetches, findings, records, repos, upstreams
+from appliance.store import actors, coverage, dead_letters, fetches, findings, records, repos, upstreams
 from appliance.store.collections import NUMBERS
 from appliance.store.database import Transaction
 
@@ -44,9 +44,10 @@ class Batch(msgspec.Struct, frozen=True):
     """Events of one upstream in its order, and where they end: one commit.
 
     ``seq`` is the upstream's number of the last event where the wire has numbers; ``time_us`` its
-    clock there. Both are None when nothing has moved yet. ``archived``: the events are read from the
-    upstream's archive, by accounts: whom they make tracked is covered from now on only, because what the
-    archive goes on to tell of them was not asked for.
+    clock there. Both are None when nothing has moved yet. ``line`` is the key of the position where that
+    isn't the upstream alone. Of a connection that is not in force the position is not stored (``stored``).
+    ``archived``: the events are read from the upstream's archive, by accounts: whom they make tracked is
+    covered from now on only, because what the archive goes on to tell of them was not asked for.
     """
 
     upstream: str
@@ -54,6 +55,8 @@ class Batch(msgspec.Struct, frozen=True):
     seq: int | None
     time_us: int | None
     events: list[Event]
+    line: str = ""
+    stored: bool = True
     archived: bool = False
 
 
@@ -85,7 +88,8 @@ class Applier:
         a savepoint of its own. Raises where our own store is at fault.
         """
         tally = self._apply_all(tx, batch, now_us)
-        upstreams.save(tx, batch.upstream, batch.wire, batch.seq, batch.time_us, len(batch.events), now_us)
+        if batch.stored:
+            self._reached(tx, batch, now_us)
         return tally
 
     def apply_history(
@@ -137,6 +141,13 @@ class Applier:
         run.take(event)
         run.end()
         return run.tally
+
+    def _reached(self, tx: Transaction, batch: Batch, now_us: int) -> None:
+        name = batch.line or batch.upstream
+        upstreams.save(tx, name, batch.wire, batch.seq, batch.time_us, len(batch.events), now_us)
+        if not batch.line and not batch.archived and batch.time_us is not None:
+            # Everybody is read: whoever was wanted before there was a position is covered from here on.
+            coverage.prove(tx, batch.time_us, None)
 
     def _take_alone(self, tx: Transaction, run: _Run, event: Event) -> None:
         before = msgspec.structs.replace(run.tally)

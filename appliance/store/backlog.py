@@ -30,6 +30,7 @@ _DUE = """
 WITH waiting AS (
   SELECT r.actor, r.state, r.priority, r.next_at_us, 0 AS begun FROM repo r
   WHERE r.state IN ('QUEUED', 'WAIT', 'SUSPECT') AND r.next_at_us <= ?1 AND r.refs > 0
+    AND r.cover_us IS NOT NULL
   UNION ALL
   SELECT r.actor, r.state, r.priority, r.next_at_us, s.id IS NOT NULL FROM repo r
   LEFT JOIN scan s ON s.actor = r.actor WHERE r.state = 'SCANNING' AND r.refs > 0

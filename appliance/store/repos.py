@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from appliance.store import upstreams
+from appliance.store import coverage, upstreams
 from appliance.store.database import Reader, Transaction
 
 State: TypeAlias = Literal["QUEUED", "SCANNING", "LIVE", "SUSPECT", "WAIT", "INACTIVE", "GONE", "PRUNING"]
@@ -137,7 +137,8 @@ def want(tx: Transaction, actor: int, now_us: int, *, priority: int = 0, cover_u
     """One reference more; True when that made a job.
 
     Everything of this account that the writer meets after this transaction is kept, so coverage
-    begins at the upstream's time now: ``cover_us``, or where the newest upstream stands.
+    begins at the upstream's time now: ``cover_us``, or where the newest upstream stands. Where the
+    upstreams were given lists nothing is covered before a connection has proved it.
     """
     row = tx.one("SELECT state FROM repo WHERE actor = ?", (actor,))
     if row is not None and row[0] != "PRUNING":
@@ -147,7 +148,9 @@ def want(tx: Transaction, actor: int, now_us: int, *, priority: int = 0, cover_u
             (priority, actor),
         )
         return False
-    if cover_us is None:
+    if coverage.mode(tx) != "FULL":
+        cover_us = None
+    elif cover_us is None:
         cover_us = upstreams.newest_time_us(tx)
     if row is None:
         # Rows from before, if any, are judged by the same epoch; the scan decides about them.

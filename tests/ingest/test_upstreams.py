@@ -163,7 +163,7 @@ async def test_without_a_usable_dictionary_the_stream_is_read_plain(tmp_path: Pa
 async def test_connections_cut_anywhere_lose_nothing(
     tmp_path: Path, wire: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.ingest.pipeline.BACKOFF_MIN_S", 0.001)
+    monkeypatch.setattr("appliance.ingest.line.BACKOFF_MIN_S", 0.001)
     monkeypatch.setattr("appliance.ingest.jetstream_v1.REWIND_US", 5_000)
     chance = random.Random(seed)
     lines = [relay_line(frame) for frame in frames()] if wire == "relay" else lines_of(wire, real_v1())
@@ -253,7 +253,7 @@ async def test_numbers_that_start_over_are_a_gap_and_not_the_end(tmp_path: Path,
 async def test_another_host_is_asked_by_time_with_a_margin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.ingest.pipeline.BACKOFF_MIN_S", 0.001)
+    monkeypatch.setattr("appliance.ingest.line.BACKOFF_MIN_S", 0.001)
     lines = made("v2", 400)
     first, second = Host("v2", lines[:200]), Host("v2", [line._replace(seq=line.seq + 5) for line in lines])
     second.lines = [

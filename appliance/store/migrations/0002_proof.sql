@@ -63,6 +63,7 @@ CREATE INDEX finding_by_time ON finding (found_us);
 CREATE INDEX finding_open ON finding (actor) WHERE outcome = 'open';
 CREATE INDEX finding_in_flight ON finding (found_us) WHERE note = 'in flight';
 
+CREATE INDEX repo_uncovered ON repo (actor) WHERE cover_us IS NULL;
 -- owner: backfill · state · position-with-rows: bulk history of many accounts out of a Jetstream v2 archive.
 -- Moves on in the transaction of its rows; never touches floors or certificates.
 CREATE TABLE archive_run (
