@@ -8,7 +8,7 @@ from typing import Final
 from appliance.backfill import ending, export
 from appliance.backfill.export import Entry, Export, NotSigned
 from appliance.backfill.pds import NotOffered, Pds, PdsError
-from appliance.backfill.tools import FUTURE_US, Overtaken, Tools, collections_of, log, still
+from appliance.backfill.tools import FUTURE_US, MB, Overtaken, Tools, collections_of, log, still
 from appliance.errors import BadInput, NotFound
 from appliance.identity.identities import Identity
 from appliance.ingest import snapshot
@@ -20,7 +20,6 @@ from appliance.store.database import Transaction
 from appliance.store.repos import Repo
 
 ROWS_PER_WRITE: Final = 200
-MB: Final = 1024 * 1024
 
 
 async def read(tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identity, listed: scans.Scan) -> bool:

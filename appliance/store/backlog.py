@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 import orjson
 
 from appliance.store.database import Reader, Transaction
-from appliance.store.repos import Certificate
 
 # How the reason of a LIVE repository begins that was read only back to a date.
 HISTORY_SINCE: Final = "history since "
@@ -74,14 +73,15 @@ def due(
     return [Due(actor, did, pds, bool(member), bool(begun)) for actor, did, pds, member, begun in rows]
 
 
-def certificate(reader: Reader, actor: int) -> Certificate | None:
-    """The certificate that the repository has; without digest where that was of no single rev."""
+def due_of(reader: Reader, actor: int) -> Due | None:
+    """The same of one actor, due or not; None when nobody wants it."""
     row = reader.one(
-        "SELECT cert_rev, cert_method, cert_digest, cert_count FROM repo"
-        " WHERE actor = ? AND cert_rev IS NOT NULL",
+        "SELECT a.did, a.pds, EXISTS (SELECT 1 FROM member m WHERE m.actor = r.actor), s.id IS NOT NULL"
+        " FROM repo r JOIN actor a ON a.id = r.actor LEFT JOIN scan s ON s.actor = r.actor"
+        " WHERE r.actor = ? AND r.refs > 0",
         (actor,),
     )
-    return None if row is None else Certificate(*row)
+    return None if row is None else Due(actor, row[0], row[1], bool(row[2]), bool(row[3]))
 
 
 def forget_digest(tx: Transaction, actor: int) -> None:

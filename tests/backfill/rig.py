@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from appliance.store.database import Database, Reader, Transaction
 from tests.backfill.scripted_network import START_US, Account, Network
 
 UPSTREAM = "jetstream-v2 wss://stream.test"
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 
 
 def valid(collection: str, body: bytes) -> str | None:
@@ -140,6 +140,12 @@ class Rig:
                 self.backfill.wake()
                 await self.clock.advance(0.02)
                 await asyncio.sleep(0.002)
+
+    async def while_time_passes(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this while the clock moves on slowly."""
+        task = asyncio.create_task(work)
+        await self.until(task.done)
+        await task
 
     async def pass_s(self, seconds: float, step_s: float = 10.0) -> None:
         """Let time pass in steps, with room for the sockets between them."""
