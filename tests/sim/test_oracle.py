@@ -93,12 +93,21 @@ def hidden_from_the_timeline(db: sqlite3.Connection) -> str:
     return "lacks: 1"
 
 
-def at_another_time(db: sqlite3.Connection) -> str:
+def out_of_order(db: sqlite3.Connection) -> str:
     (record,) = db.execute(
         "SELECT i.id FROM item i JOIN record r USING (id) WHERE r.collection = 1"
     ).fetchone()
     db.execute("UPDATE item SET sort_ms = 0 WHERE id = ?", (record,))
-    return "stands at 1970-01-01T00:00:00.000Z, made at"
+    return "stands above"
+
+
+def at_another_time(db: sqlite3.Connection) -> str:
+    (record,) = db.execute(
+        "SELECT i.id FROM item i JOIN record r USING (id) WHERE r.collection = 1 ORDER BY i.sort_ms DESC"
+    ).fetchone()
+    for table in ("item", "record"):
+        db.execute(f"UPDATE {table} SET sort_ms = sort_ms + 1 WHERE id = ?", (record,))
+    return ", made at"
 
 
 ROWS: tuple[Plant, ...] = (
@@ -111,7 +120,7 @@ ROWS: tuple[Plant, ...] = (
     unfounded_epoch,
     resurrected_row,
 )
-SHOWN: tuple[Plant, ...] = (hidden_from_the_timeline, at_another_time)
+SHOWN: tuple[Plant, ...] = (hidden_from_the_timeline, out_of_order, at_another_time)
 LONG_AGO_S = 10 * 86_400.0
 
 
