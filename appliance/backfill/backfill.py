@@ -65,6 +65,7 @@ class Backfill:
         self._wake = asyncio.Event()
         self._counted_s = float("-inf")
         self._rest_s = 0.0
+        self._doubts_first = False
 
     @property
     def tools(self) -> Tools:
@@ -97,12 +98,15 @@ class Backfill:
         per_host = max(self._tools.settings.outbound_per_host, UNPLACED_MAX)
 
         connected = self._connected()
+        self._doubts_first = not self._doubts_first
 
         def find(reader: Reader) -> list[Due]:
             # Without a stream that goes on from here, what is written from now on is never heard of.
             if not connected and not backlog.is_covered(reader):
                 return []
-            return backlog.due(reader, now_us, hosts, busy, per_host, 2 * places)
+            return backlog.due(
+                reader, now_us, hosts, busy, per_host, 2 * places, doubts_first=self._doubts_first
+            )
 
         # Real time, whatever the clock says: it is that of a reader.
         loop = asyncio.get_running_loop()

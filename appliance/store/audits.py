@@ -76,8 +76,9 @@ def plan(tx: Transaction, now_us: int) -> int:
             (level, now_us, PERIOD_US[level], NEVER_US),
         )
     tx.run("DELETE FROM audit WHERE actor NOT IN (SELECT actor FROM repo)")
+    # A member's follows decide what others are tracked.
     tx.run(
-        "UPDATE audit SET due_us = ?1 + abs(random() % ?2) WHERE level = 'tail' AND due_us = ?3"
+        "UPDATE audit SET due_us = ?1 + ?2 / 2 + abs(random() % ?2) / 2 WHERE level = 'tail' AND due_us = ?3"
         " AND actor IN (SELECT actor FROM member)",
         (now_us, PERIOD_US["tail"], NEVER_US),
     )
@@ -104,6 +105,21 @@ def hasten(tx: Transaction, actors: Iterable[int], level: Level, due_us: int) ->
         " SELECT r.actor, ?1, ?2 FROM json_each(?3) j JOIN repo r ON r.actor = j.value WHERE true"
         " ON CONFLICT (actor, level) DO UPDATE SET due_us = ?2 WHERE due_us > ?2",
         (level, due_us, orjson.dumps(list(actors)).decode()),
+    )
+
+
+def hasten_dids(tx: Transaction, dids: Iterable[str], level: Level, due_us: int) -> int:
+    """The same by DID."""
+    text = orjson.dumps(list(dids)).decode()
+    rows = tx.all("SELECT id FROM actor WHERE did IN (SELECT value FROM json_each(?))", (text,))
+    return hasten(tx, [row[0] for row in rows], level, due_us)
+
+
+def draw(tx: Transaction, level: Level, part: float, now_us: int) -> int:
+    """Have this part of all accounts, drawn at random, compared now at that level; how many."""
+    return tx.run(
+        "UPDATE audit SET due_us = ?2 WHERE level = ?1 AND due_us > ?2 AND abs(random() % 1000000) < ?3",
+        (level, now_us, round(part * 1_000_000)),
     )
 
 

@@ -34,15 +34,15 @@ WITH waiting AS (
   SELECT r.actor, r.state, -1, r.next_at_us, 0 FROM repo r
   WHERE r.state IN ('INACTIVE', 'GONE') AND r.next_at_us <= ?1 AND r.refs > 0
 ), ranked AS (
-  SELECT w.*, a.did, a.pds,
-    row_number() OVER (PARTITION BY a.pds ORDER BY w.begun, w.priority DESC, w.next_at_us, w.actor) AS place
+  SELECT w.*, a.did, a.pds, row_number() OVER (PARTITION BY a.pds, w.state = 'SUSPECT'
+    ORDER BY w.begun, w.priority DESC, w.next_at_us, w.actor) AS place
   FROM waiting w JOIN actor a ON a.id = w.actor
   WHERE (a.pds IS NULL OR a.pds NOT IN (SELECT value FROM json_each(?2)))
     AND w.actor NOT IN (SELECT value FROM json_each(?3))
 )
 SELECT k.actor, k.did, k.pds, EXISTS (SELECT 1 FROM member m WHERE m.actor = k.actor), k.begun
 FROM ranked k WHERE k.place <= ?4
-ORDER BY k.begun, k.priority DESC, k.place, k.next_at_us
+ORDER BY k.begun, k.priority DESC, k.place, (k.state = 'SUSPECT') <> ?6, k.next_at_us
 LIMIT ?5
 """
 
@@ -54,11 +54,14 @@ def due(
     actors_busy: Iterable[int],
     per_host: int,
     rows_max: int,
+    *,
+    doubts_first: bool = False,
 ) -> list[Due]:
     """What may be worked on now, leaving out these hosts and actors.
 
-    At most ``per_host`` of one host, so that a thousand of one don't hide the others. Those whose first
-    page nobody has seen yet come before those that only go on.
+    At most ``per_host`` of one host, so that a thousand of one don't hide the others, and as many that are
+    in doubt; ``doubts_first`` is to change from look to look, so that neither kind starves the other. Those
+    whose first page nobody has seen yet come before those that only go on.
     """
     rows = reader.all(
         _DUE,
@@ -68,6 +71,7 @@ def due(
             orjson.dumps(list(actors_busy)).decode(),
             per_host,
             rows_max,
+            doubts_first,
         ),
     )
     return [Due(actor, did, pds, bool(member), bool(begun)) for actor, did, pds, member, begun in rows]

@@ -235,6 +235,7 @@ def finalise(
             " AND ?5 IS NOT NULL, ?3, cert_us),"
             " cert_method = iif(doubt = '', ?6, cert_method), cert_digest = iif(doubt = '', ?7, cert_digest),"
             " cert_count = iif(doubt = '', ?8, cert_count),"
+            f" priority = iif(priority = {READ_PRIORITY}, 0, priority),"
             " doubt_us = iif(doubt = '', NULL, doubt_us), doubt = ''"
             " WHERE actor = ?1 AND epoch = ?2 AND state = 'SCANNING'",
             (actor, epoch, now_us, base_rev, *(certificate or (None, None, None, None))),
@@ -273,6 +274,9 @@ def restart(tx: Transaction, actor: int, epoch: int, reason: str, now_us: int) -
 
 # ---------------------------------------------------------------- doubt
 
+
+# The priority of what somebody reads now; it ends with the work.
+READ_PRIORITY: Final = 5
 
 # How the reason of a doubt begins that says that something may be missing, never that what is here is wrong.
 STREAM_GAP: Final = "stream gap"
@@ -392,6 +396,7 @@ def _confirm(
         tx.run(
             "UPDATE repo SET since_us = iif(state = 'LIVE', since_us, ?), reason = iif(state = 'LIVE',"
             " reason, ''), state = 'LIVE', attempts = 0, doubt_us = NULL,"
+            f" priority = iif(priority = {READ_PRIORITY}, 0, priority),"
             f" cert_us = ?{also} WHERE actor = ? AND epoch = ? AND state = ? AND doubt = ''{only}",
             (now_us, now_us, *params, actor, epoch, began, *only_params),
         )
