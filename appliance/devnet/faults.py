@@ -108,6 +108,7 @@ class PdsFaults(Faults):
     ``leave_to`` before its n-th.
 
     Exports: ``cut_exports`` ends getRepo early on a block's end, after ``cut_after`` blocks or halfway;
+    ``cut_each`` the n-th after n blocks, beginning again when one would be whole;
     ``torn_exports`` lacks the nodes that a write meanwhile replaced; ``swap_exports`` is whose repository is
     given in place of the one asked for; ``old_exports`` gives the first state that is known.
 
@@ -131,6 +132,7 @@ class PdsFaults(Faults):
     leave_to: int = 0
     cut_exports: bool = False
     cut_after: int = -1
+    cut_each: bool = False
     torn_exports: bool = False
     swap_exports: str = ""
     old_exports: bool = False

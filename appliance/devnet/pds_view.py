@@ -79,6 +79,10 @@ def export(pds: Pds, repository: Repository) -> bytes:
         now = {name for name, _ in _blocks(state.repository(did).export())}
         faults.note("torn-export", pds.requests, did)
         data = _without(data, (kept - now) - {repository.commit})
+    if faults.cut_each:
+        keep = faults.fired["cut-each"] % block_count(data)
+        faults.note("cut-each", pds.requests, did, str(keep))
+        data = cut(data, keep)
     if faults.cut_exports:
         blocks = _blocks(data)
         keep = len(blocks) // 2 if faults.cut_after < 0 else min(faults.cut_after, len(blocks) - 1)

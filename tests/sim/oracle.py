@@ -328,8 +328,13 @@ class Oracle:
             # Whoever claims the future, or writes times of another form, is another test's matter.
             if said is not None and len(said) == len(now) and said <= now and at != said:
                 report.complain(f"timeline of {member.handle}: {uri} stands at {at}, made at {said}")
+        # Of equal times the cid decides that was stored first: of what was edited that is not the one shown.
+        edited = {
+            f"at://{did}/{path}" for _, _, did, path, action, _ in self.operations() if action == "update"
+        }
         for above, below in itertools.pairwise(shown):
-            if above[1:] < below[1:]:
+            tie = above[1] == below[1] and not {above[0], below[0]} & edited
+            if above[1] < below[1] or (tie and above[2] < below[2]):
                 report.complain(f"timeline of {member.handle}: {above} stands above {below}")
         if await self.walk(member, limit=7) != shown:
             report.complain(f"timeline of {member.handle}: pages of 7 show something else")

@@ -16,7 +16,7 @@ from unittest import mock
 import httpx
 
 from appliance import app, telemetry
-from appliance.backfill import backfill, fetcher
+from appliance.backfill import backfill, fetcher, schedule
 from appliance.config import Settings
 from appliance.devnet.network import Network
 from appliance.devnet.options import Dialect, Options
@@ -178,7 +178,7 @@ async def sim(
         clock=VirtualClock(skew_us=skew_us),
     )
     with contextlib.ExitStack() as patches:
-        for module in (backfill, fetcher, identities):
+        for module in (backfill, fetcher, identities, schedule):
             patches.enter_context(mock.patch.object(module, "POLL_S", LOOK_S))
         async with Network(options) as network:
             network.state.keep_chronicle()
