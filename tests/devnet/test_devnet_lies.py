@@ -117,7 +117,7 @@ async def test_who_left_is_still_answered_for_where_the_old_server_does_not_know
         net.post(did, "at the new place")
 
         assert await texts(caller(http, net, 0), did) == ["at the old place"]
-        assert await texts(caller(http, net, 1), did) == ["at the new place", "at the old place"]
+        assert await texts(caller(http, net, 1), did) == ["at the old place", "at the new place"]
         assert net.faults["pds0"].fired["ghost"] > 0
 
 
