@@ -69,14 +69,14 @@ async def work(tools: Tools, due: Due) -> Outcome:
 
 async def _take(step: _Step) -> Outcome:
     tools, due = step.tools, step.due
-    identity, current = await _identity(tools, due.did, fresh=not due.begun)
+    identity, current = await _identity(tools, due.did, fresh=not (due.begun or due.doubt))
     if identity.pds is None:
         raise NotFound("the DID document names no PDS")
     if identity.pds != due.pds:
         # It was started in the place of another host, or of none: it has to queue for its own.
         return "again"
     repo, scan = await tools.database.write(lambda tx: _claim(tx, due, tools.clock.now_us()))
-    if scan is None and due.begun:
+    if scan is None and not is_auditable(repo) and (due.begun or due.doubt):
         identity, current = await _identity(tools, due.did, fresh=True)
     if identity.pds != due.pds:
         return "again"
@@ -88,7 +88,7 @@ async def _take(step: _Step) -> Outcome:
         return await _elsewhere(tools, repo)
     try:
         if scan is None and is_auditable(repo):
-            return await _settle(tools, due, repo, pds, identity, current=current)
+            return await _settle(tools, due, repo, pds, identity)
         if scan is None:
             begun = await _begin(tools, due, repo, pds, current=current)
             if not isinstance(begun, scans.Scan):
@@ -188,15 +188,17 @@ async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool)
     return await tools.database.write(begin)
 
 
-async def _settle(
-    tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identity, *, current: bool
-) -> Outcome:
+async def _settle(tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identity) -> Outcome:
     """Compare an account of which something may be missing: its rev, its newest page, all of it.
 
-    The first that proves it complete ends the doubt without a scan; a difference asks for one.
+    The first that proves it complete ends the doubt without a scan; a difference asks for one. The directory
+    is asked only where the PDS of yesterday's document denies the account.
     """
     status = await verdicts.status_of(pds, due.did)
     if status.status is not None:
+        identity, current = await _identity(tools, due.did, fresh=True)
+        if identity.pds != pds.origin:
+            return "again"
         return await _set_aside(tools, repo, status.status, current=current)
     rev = await verdicts.latest_rev(tools, pds, due.did, status)
     said = verdicts.rev_says(repo, rev)

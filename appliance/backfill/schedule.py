@@ -32,13 +32,20 @@ CANARY = telemetry.gauge(
 DARK = telemetry.gauge("dark_hosts", "Servers of whose accounts no stream shows anything.")
 FAILED = telemetry.counter("audit_failures", "Audits that ended in a way that nobody foresaw.")
 
-POLL_S: Final = 5.0
+# To look costs a reader 50 ms with ten thousand accounts.
+POLL_S: Final = 15.0
+REST_PER_LOOK: Final = 4.0
+REST_MAX_S: Final = 1.0
 SPREAD: Final = 0.1
 # Backfill has the rest of the places: an audit can wait, a new account shall not.
 PLACES_PART: Final = 4
 PER_HOST: Final = 1
 # From so many on a host's list of repositories is tried.
 LIST_FROM: Final = 10
+# Who was not found in it is looked at one by one, before the list is asked for again.
+LIST_AGAIN_S: Final = 300.0
+# A host's list is compared with all of its accounts that would be due within this time.
+SOON_US: Final = PERIOD_US["rev"] // 4
 
 CHORES_EVERY_S: Final = 30.0
 PLAN_EVERY_S: Final = 600.0
@@ -65,19 +72,28 @@ class Schedule:
     """Starts what is due, as far as places go. Forgets nothing: all it knows is in the database."""
 
     def __init__(
-        self, auditor: Auditor, tools: Tools, *, canaries: Sequence[str] = (), canary_minutes: int = 60
+        self,
+        auditor: Auditor,
+        tools: Tools,
+        *,
+        canaries: Sequence[str] = (),
+        canary_minutes: int = 60,
+        signed_a_day: float = SIGNED_A_DAY,
     ) -> None:
         """``canaries`` are DIDs known to post; without any those who post most here are taken."""
+        self._signed_a_day = signed_a_day
         self._auditor = auditor
         self._tools = tools
         self._canaries = tuple(canaries)
         self._canary_us = canary_minutes * 60_000_000
         self._running: dict[int, str | None] = {}
         self._listing: set[str] = set()
+        self._listed_s: dict[str, float] = {}
         self._read: set[str] = set()
         self._read_at_s: dict[str, float] = {}
         self._next_s: dict[str, float] = {}
         self._wake = asyncio.Event()
+        self._sleeping = False
 
     def opened(self, did: str) -> None:
         """This member reads their timeline now. Cheap: only remembered, a few minutes at most."""
@@ -90,13 +106,25 @@ class Schedule:
 
     async def run(self) -> None:
         """For ever."""
+        loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._flush_read()
                 await self._chores()
+                # Real time, whatever the clock says: looking among ten thousand costs a reader.
+                began_s = loop.time()
                 await self._start_lists(group)
                 await self._start_due(group)
+                rest_s = min((loop.time() - began_s) * REST_PER_LOOK, REST_MAX_S)
+                self._sleeping = True
                 await self._sleep()
+                await self._tools.clock.sleep(rest_s)
+                self._sleeping = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being compared, or looked for, right now."""
+        return bool(self._running or self._listing or not self._sleeping)
 
     # ---------------------------------------------------------------- what is started
 
@@ -107,15 +135,18 @@ class Schedule:
 
     async def _start_lists(self, group: asyncio.TaskGroup) -> None:
         now_us = self._tools.clock.now_us()
-        resting = self._tools.hosts.resting(self._tools.clock.monotonic_s())
+        soon_us = now_us + SOON_US
+        now_s = self._tools.clock.monotonic_s()
+        self._listed_s = {one: at_s for one, at_s in self._listed_s.items() if now_s - at_s < LIST_AGAIN_S}
+        resting = {*self._tools.hosts.resting(now_s), *self._listed_s, *self._listing}
         for origin, _ in await self._tools.database.read(
-            lambda r: audits.many_on_one_host(r, now_us, LIST_FROM)
+            lambda r: audits.many_on_one_host(r, now_us, soon_us, LIST_FROM)
         ):
             if self._places <= 0:
                 break
-            dialect = self._tools.dialects.of(origin)
-            if origin in resting or origin in self._listing or dialect.many_repos:
+            if origin in resting or self._tools.dialects.of(origin).many_repos:
                 continue
+            self._listed_s[origin] = now_s
             self._listing.add(origin)
             group.create_task(self._list(origin), name=f"audit {origin}")
 
@@ -123,7 +154,7 @@ class Schedule:
         tools = self._tools
         pds = Pds(tools.outbound, origin, tools.dialects.of(origin))
         now_us = tools.clock.now_us()
-        soon_us = now_us + PERIOD_US["rev"] // 4
+        soon_us = now_us + SOON_US
         try:
             accounts = await tools.database.read(lambda r: audits.on_host(r, origin, soon_us, now_us))
             number = await revs.compare_listed(tools, pds, accounts, SPREAD)
@@ -212,7 +243,7 @@ class Schedule:
         if self._is_time("plan", PLAN_EVERY_S):
             await database.write(lambda tx: audits.plan(tx, now_us))
         if self._is_time("signed", CANARIES_EVERY_S):
-            part = SIGNED_A_DAY * CANARIES_EVERY_S * 1e6 / DAY_US
+            part = self._signed_a_day * CANARIES_EVERY_S * 1e6 / DAY_US
             await database.write(lambda tx: audits.draw(tx, "signed", part, now_us))
         if self._is_time("dark", DARK_EVERY_S):
             await self._read_dark(now_us)

@@ -405,7 +405,7 @@ def _confirm(
 
 
 def resync(tx: Transaction, actor: int, epoch: int, reason: str, priority: int, now_us: int) -> bool:
-    """LIVE or SUSPECT -> QUEUED: a difference was found, or can't be ruled out."""
+    """LIVE or SUSPECT -> QUEUED: a difference was found, or can't be ruled out, or more is wanted."""
     return _move(
         tx,
         "resync",
@@ -477,6 +477,9 @@ def reactivate(tx: Transaction, actor: int, now_us: int) -> bool:
         " WHERE actor = ?1 AND state = 'GONE'",
         (actor, now_us),
     )
+    if reborn:
+        # What was complete was another repository: nothing of this one has been lost.
+        tx.run("DELETE FROM floor WHERE actor = ?", (actor,))
     return bool(
         reborn
         or tx.run(

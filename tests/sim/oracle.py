@@ -230,7 +230,8 @@ class Oracle:
             ):
                 continue
             report.complain(
-                f"{repo.did} is certified at {repo.cert_rev}, and {path} is {ours}, there {then.get(path)}"
+                f"{repo.did} is certified at {repo.cert_rev}, and {path} is {ours}, there {then.get(path)};"
+                f" {row} {repo}"
             )
 
     def _judge_digest(self, repo: Repo, records: dict[str, bytes], report: Report) -> None:
