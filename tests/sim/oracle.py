@@ -261,8 +261,8 @@ class Oracle:
             before = self._keys.get(key)
             if before is not None:
                 self.checks["memory"] += 1
-                older = (row.epoch, row.rev) <= (before.epoch, before.rev)
-                if before.state == DELETED and row.state in (LIVING, UNFIT) and older:
+                back = before.state == DELETED and row.state in (LIVING, UNFIT)
+                if back and (row.epoch, row.rev) <= (before.epoch, before.rev) and not self._so_it_was(row):
                     report.complain(f"{row.did}/{row.path} is back at {row.rev}, deleted at {before.rev}")
                 if None not in (before.sort_ms, row.sort_ms) and before.sort_ms != row.sort_ms:
                     report.complain(f"{row.did}/{row.path} moved from {before.sort_ms} to {row.sort_ms}")
@@ -272,6 +272,12 @@ class Oracle:
             # Pruned, or a tombstone collected: its memory goes with it.
             if key[0] not in repos or self._keys[key].state == DELETED:
                 del self._keys[key]
+
+    def _so_it_was(self, row: Row) -> bool:
+        """The tombstone was the mistake: a server lied about that rev, and a second look found out."""
+        there = row.path in self.world(row.did, row.rev)
+        self.checks["tombstones taken back"] += there
+        return there
 
     def _judge_operations(
         self,

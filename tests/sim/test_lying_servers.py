@@ -316,7 +316,9 @@ def test_81_a_directory_that_is_down_keeps_nobody_from_being_read_where_they_are
         for person in village.people:
             made.network.post(person.did, "while nobody can look us up")
             made.network.resync(person.did)
-        await made.until(lambda: {state for state, _ in states(made).values()} == {"LIVE"}, within_s=2 * HOUR_S)
+        await made.until(
+            lambda: {state for state, _ in states(made).values()} == {"LIVE"}, within_s=2 * HOUR_S
+        )
         assert plc.fired["down"] > 0
         plc.switch({"down": False, "hang": True})
         made.network.create_account("newcomer.test", 1)

@@ -223,6 +223,7 @@ async def mixed(folder: Path, seed: int, *, people: int, hours: float) -> Counte
                 await asyncio.sleep(600)
                 if made.appliance.runs:
                     report = oracle.look(promised_s=PROMISED_S)
+                    print("\n".join(report.complaints), end="")
                     assert report.complaints == [], (seed, report.complaints)
 
         async with asyncio.TaskGroup() as group:
