@@ -50,6 +50,18 @@ class Chronicle:
         """Of all heads, in the order in which they were."""
         return [head.rev for head in self._heads.get(did, [])]
 
+    def broken_us(self, did: str) -> int:
+        """Since when each head leads to the next: the last import, restore or new beginning."""
+        heads = self._heads.get(did, [])
+        at = len(heads) - 1
+        while at > 0 and heads[at].before == at - 1:
+            at -= 1
+        return heads[at].time_us if heads else 0
+
+    def since(self, did: str, rev: str) -> list[str]:
+        """That rev and every later one; raises KeyError."""
+        return [head.rev for head in self._heads[did][self._by_rev[did, rev] :]]
+
     def records(self, did: str, rev: str) -> dict[str, bytes] | None:
         """(path, block) of everything at that rev; None for a rev that never was."""
         at = self._by_rev.get((did, rev))

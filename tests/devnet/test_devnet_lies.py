@@ -50,6 +50,11 @@ async def test_the_chronicle_knows_each_state_by_its_rev(tmp_path: Path) -> None
         assert then is not None
         assert then.rev == revs[1]
         assert then.export() == chronicle.repository(did, revs[1]).export()
+        assert chronicle.since(did, revs[1])[:2] == revs[1:]
+        began_us = chronicle.broken_us(did)
+        await clock.advance(10)
+        net.roll_back(did, 1)
+        assert began_us < chronicle.broken_us(did) == clock.now_us()
 
 
 async def test_a_server_that_lags_lists_what_was_and_names_the_rev_that_is(tmp_path: Path) -> None:

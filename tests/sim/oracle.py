@@ -229,10 +229,21 @@ class Oracle:
                 row is not None and (row.epoch, row.rev) > (repo.epoch, repo.cert_rev)
             ):
                 continue
+            if repo.cert_digest is None and ours in self._values_since(repo.did, repo.cert_rev, path):
+                # It was written to while it was listed: right by the merge rule, and of no single rev.
+                continue
             report.complain(
                 f"{repo.did} is certified at {repo.cert_rev}, and {path} is {ours}, there {then.get(path)};"
                 f" {row} {repo}"
             )
+
+    def _values_since(self, did: str, rev: str, path: str) -> set[str | None]:
+        """Every value of that key at this rev and later."""
+        found: set[str | None] = set()
+        for later in self.chronicle.since(did, rev):
+            block = (self.chronicle.records(did, later) or {}).get(path)
+            found.add(None if block is None else cid.to_text(cid.cid_of(block)))
+        return found
 
     def _judge_digest(self, repo: Repo, records: dict[str, bytes], report: Report) -> None:
         """Of what is kept of that kind of account, less what its server has taken down."""
@@ -297,6 +308,10 @@ class Oracle:
             if repo is None or repo.refs == 0 or repo.state != "LIVE" or repo.doubt:
                 continue
             if now_us - time_us < TRANSIT_S * 1_000_000 or (did, path) in findings:
+                continue
+            if time_us <= self.chronicle.broken_us(did):
+                # The repository was replaced since: what it holds is judged, not how it came about.
+                self.checks["before a break"] += 1
                 continue
             if starting and time_us > reached_us:
                 # It has not yet asked for what it missed, and says so: its position is its word.

@@ -193,7 +193,7 @@ class Troubles:
         return True
 
 
-async def mixed(folder: Path, seed: int, *, people: int, hours: float) -> Counter[str]:
+async def mixed(folder: Path, seed: int, *, people: int, hours: float, peace_h: float) -> Counter[str]:
     """So many hours of it, then peace, then the last word."""
     async with sim(
         folder,
@@ -223,7 +223,7 @@ async def mixed(folder: Path, seed: int, *, people: int, hours: float) -> Counte
                 await asyncio.sleep(600)
                 if made.appliance.runs:
                     report = oracle.look(promised_s=PROMISED_S)
-                    print("\n".join(report.complaints), end="")
+                    print(*report.complaints, sep="\n", end="", flush=True)
                     assert report.complaints == [], (seed, report.complaints)
 
         async with asyncio.TaskGroup() as group:
@@ -238,7 +238,7 @@ async def mixed(folder: Path, seed: int, *, people: int, hours: float) -> Counte
                 made.network.begin_anew(person.did) if person.status == "deleted" else made.network.activate(
                     person.did
                 )
-        await asyncio.sleep(24 * HOUR_S)
+        await asyncio.sleep(peace_h * HOUR_S)
         report = await oracle.final()
         fired = sum((faults.fired for faults in made.network.faults.values()), Counter[str]())
         print(
@@ -252,10 +252,10 @@ async def mixed(folder: Path, seed: int, *, people: int, hours: float) -> Counte
         return troubles.done
 
 
-def test_a_day_of_mixed_faults_ends_exact_and_was_never_wrong(tmp_path: Path) -> None:
+def test_hours_of_mixed_faults_end_exact_and_was_never_wrong(tmp_path: Path) -> None:
     seed = 51
     with transitions() as taken:
-        done, passed = virtual.run(lambda: mixed(tmp_path, seed, people=10, hours=10), seed)
+        done, passed = virtual.run(lambda: mixed(tmp_path, seed, people=8, hours=4, peace_h=10), seed)
     print(f"seed {seed}: {passed}; transitions {dict(taken)}")
     assert len(done) >= 8
 
@@ -268,7 +268,7 @@ def test_days_of_mixed_faults_by_many_seeds_take_every_transition_and_every_trou
     with transitions() as taken:
         for seed in range(begin, begin + 5):
             folder = tmp_path / str(seed)
-            done, passed = virtual.run(lambda: mixed(folder, seed, people=12, hours=48), seed)  # noqa: B023
+            done, passed = virtual.run(lambda: mixed(folder, seed, people=12, hours=48, peace_h=30), seed)  # noqa: B023
             print(f"seed {seed}: {passed}")
             every += done
     print(f"transitions {dict(taken)}")
