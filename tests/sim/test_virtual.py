@@ -99,3 +99,14 @@ def test_waiting_for_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
 
     with pytest.raises(virtual.Stuck):
         virtual.run(main, 1)
+
+
+def test_running_in_circles_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtual, "ROUNDS_MAX", 500)
+
+    async def main() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    with pytest.raises(virtual.Stuck, match="time stands still"):
+        virtual.run(main, 1)

@@ -28,6 +28,8 @@ START_US = 1_767_225_600_000_000
 STUCK_S = 20.0
 # The kernel hands over what was sent on loopback at once, but for rare moments under load.
 GRACE_S = 0.001
+# So many rounds of the loop without a leap: somebody runs in circles, and time would stand still for ever.
+ROUNDS_MAX = 1_000_000
 
 
 class Stuck(AssertionError):
@@ -41,8 +43,12 @@ class _Selector(selectors.EpollSelector):
         super().__init__()
         self.loop: VirtualLoop
         self._talked = True
+        self._rounds = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._rounds += 1
+        if self._rounds > ROUNDS_MAX:
+            raise Stuck(f"time stands still; next are {self.loop.next_callbacks()}")
         ready = super().select(0)
         if any(key.fileobj is not self.loop.own_socket for key, _ in ready):
             self._talked = True
@@ -63,6 +69,7 @@ class _Selector(selectors.EpollSelector):
                 raise Stuck("no timer, no thread, nothing on any socket")
             return ready
         self.loop.leap(timeout)
+        self._rounds = 0
         return []
 
 
@@ -86,6 +93,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._now_s
+
+    def next_callbacks(self) -> list[str]:
+        """Who is about to run, in words."""
+        return [repr(handle)[:300] for handle in list(self._ready)[:3]]  # type: ignore[attr-defined] # asyncio's own
 
     def leap(self, seconds: float) -> None:
         """Nothing else can happen before."""
