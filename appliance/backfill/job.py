@@ -201,9 +201,11 @@ async def _settle(tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identi
             return "again"
         return await _set_aside(tools, repo, status.status, current=current)
     rev = await verdicts.latest_rev(tools, pds, due.did, status)
+    if await _acquit(tools, repo, rev):
+        return "done"
     said = verdicts.rev_says(repo, rev)
     if said == "equal":
-        return await _acquit(tools, repo, rev)
+        raise Overtaken  # a doubt came up meanwhile: that has to be asked again
     if said == "back":
         await tools.database.write(lambda tx: verdicts.regressed(tx, repo, tools.clock.now_us()))
         return "again"
@@ -354,8 +356,8 @@ async def _roll_back(tools: Tools, due: Due, repo: Repo, rev: str) -> Outcome:
     return "again"
 
 
-async def _acquit(tools: Tools, repo: Repo, rev: str) -> Outcome:
-    """Nothing has been written since the certificate, so nothing can be missing."""
+async def _acquit(tools: Tools, repo: Repo, rev: str) -> bool:
+    """Whether nothing has been written since the certificate, so that nothing can be missing."""
 
     def write(tx: Transaction) -> bool:
         now_us = tools.clock.now_us()
@@ -364,9 +366,7 @@ async def _acquit(tools: Tools, repo: Repo, rev: str) -> Outcome:
         audits.judged(tx, repo.actor, "rev", "equal", rev, now_us + audits.PERIOD_US["rev"], now_us)
         return True
 
-    if not await tools.database.write(write):
-        raise Overtaken
-    return "done"
+    return await tools.database.write(write)
 
 
 async def _later(step: _Step, error: ApplianceError) -> None:
