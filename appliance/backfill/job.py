@@ -153,13 +153,13 @@ async def _identity(tools: Tools, did: str, *, fresh: bool) -> tuple[Identity, b
 
     The last known will do to read from while the directory is down, but not to believe bad news.
     """
-    if fresh:
-        try:
+    try:
+        if fresh:
             return await tools.identities.refresh(did), True
-        except Unavailable as error:
-            log.warning("identity_not_refreshed", did=did, error=error)
-            return await tools.identities.get(did, max_age_s=math.inf), False
-    return await tools.identities.get(did, max_age_s=IDENTITY_GOOD_FOR_S), True
+        return await tools.identities.get(did, max_age_s=IDENTITY_GOOD_FOR_S), True
+    except Unavailable as error:
+        log.warning("identity_not_refreshed", did=did, error=error)
+        return await tools.identities.get(did, max_age_s=math.inf), False
 
 
 async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool) -> scans.Scan | Outcome:

@@ -319,9 +319,11 @@ def test_81_a_directory_that_is_down_keeps_nobody_from_being_read_where_they_are
         plc = made.network.faults["plc"]
         plc.switch({"down": True})
         all_documents_are_due(made)
+        await asyncio.sleep(120)
         for person in village.people:
             made.network.post(person.did, "while nobody can look us up")
             made.network.resync(person.did)
+        await asyncio.sleep(60)
         await made.until(
             lambda: {state for state, _ in states(made).values()} == {"LIVE"}, within_s=2 * HOUR_S
         )
