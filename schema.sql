@@ -104,6 +104,7 @@ CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey
 -- repost unless its subject is known to be deleted.
 -- subject = id for a post, the reposted post's record id for a repost.
 -- flags: 1 repost, 2 reply, 4 images or gallery, 8 video, 16 quote, 128 reposted before by the same account
+-- (quote: of a post)
 CREATE TABLE item (
   id INTEGER PRIMARY KEY REFERENCES record (id),
   actor INTEGER NOT NULL,
@@ -123,10 +124,10 @@ CREATE TABLE post (
   actor INTEGER NOT NULL,
   root INTEGER,
   parent INTEGER,
-  quote INTEGER,
+  quote INTEGER,                   -- of any kind of record
   sort_ms INTEGER NOT NULL,
   tie INTEGER NOT NULL,
-  flags INTEGER NOT NULL           -- as item.flags; 32 violates its thread gate, 64 its post gate
+  flags INTEGER NOT NULL           -- as item.flags; 32 violates its thread gate, 64 its post gate; 256 has a thread gate, 512 a post gate
 ) STRICT;
 CREATE INDEX post_by_parent ON post (parent, sort_ms, tie) WHERE parent IS NOT NULL;
 CREATE INDEX post_by_root ON post (root) WHERE root IS NOT NULL;
@@ -135,7 +136,8 @@ CREATE INDEX post_by_quote ON post (quote, sort_ms, tie) WHERE quote IS NOT NULL
 -- owner: ingest · index · every living record that points from an actor at one thing.
 -- kind: 1 like, 2 repost (subject: record) · 3 follow, 4 block (subject: actor)
 --       5 list block (subject: the list's record)
---       6 list item (actor: the list's record id, subject: actor); later kinds get their number here
+--       6 list item (actor: the list's record id, subject: actor)
+--       7 joined by a starter pack (subject: record; the link is the profile's); later kinds get their number here
 -- Of several records for one pair the first to arrive counts; the others wait (waiting = 1).
 CREATE TABLE link (
   id INTEGER PRIMARY KEY REFERENCES record (id),
@@ -188,6 +190,35 @@ CREATE TABLE mute (
   viewer INTEGER NOT NULL REFERENCES actor (id),
   subject INTEGER NOT NULL REFERENCES actor (id),
   created_us INTEGER NOT NULL,
+  only INTEGER NOT NULL DEFAULT 0, -- 0 everything, else bits: 1 reposts, 2 quote posts
+  PRIMARY KEY (viewer, subject)
+) STRICT, WITHOUT ROWID;
+
+-- owner: xrpc · private · lists whose members a viewer does not want to read.
+CREATE TABLE list_mute (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  list INTEGER NOT NULL REFERENCES record (id),
+  created_us INTEGER NOT NULL,
+  PRIMARY KEY (viewer, list)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX list_mute_of_list ON list_mute (list);
+
+-- owner: xrpc · private · threads (by their first post) that a viewer does not want to hear of.
+CREATE TABLE thread_mute (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  root INTEGER NOT NULL REFERENCES record (id),
+  created_us INTEGER NOT NULL,
+  PRIMARY KEY (viewer, root)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX thread_mute_of_root ON thread_mute (root);
+
+-- owner: xrpc · private · accounts of whose posts or replies a viewer wants to be told.
+CREATE TABLE activity_subscription (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  subject INTEGER NOT NULL REFERENCES actor (id),
+  post INTEGER NOT NULL,
+  reply INTEGER NOT NULL,
+  key TEXT NOT NULL,               -- a TID: the order of the list
   PRIMARY KEY (viewer, subject)
 ) STRICT, WITHOUT ROWID;
 
@@ -284,14 +315,15 @@ CREATE TABLE repo (
   base_rev TEXT NOT NULL DEFAULT '',  -- the rev at which the last complete scan began
   seen_rev TEXT NOT NULL DEFAULT '',
   doubt TEXT NOT NULL DEFAULT '',  -- met while not LIVE: the snapshot under way can't certify
-  data_cid TEXT,                   -- tree root after seen_rev, where the wire tells it
+  data_cid TEXT,                   -- tree root after head_rev; NULL: not told, as by a listing
   cover_us INTEGER,                -- the stream is kept without a break since this upstream time; NULL: not proved yet
   cert_rev TEXT,
   cert_us INTEGER,
   cert_method TEXT,                -- listing, signed
   cert_digest BLOB,
   cert_count INTEGER,
-  doubt_us INTEGER                 -- upstream time from which on something may be missing; NULL: no doubt, or since ever
+  doubt_us INTEGER,                -- upstream time from which on something may be missing; NULL: no doubt, or since ever
+  head_rev TEXT NOT NULL DEFAULT ''  -- newest commit of the chain: scanned, or checked on a wire that tells trees
 ) STRICT;
 CREATE INDEX repo_due ON repo (next_at_us, priority) WHERE state IN ('QUEUED', 'WAIT', 'SUSPECT');
 CREATE INDEX repo_scanning ON repo (actor) WHERE state = 'SCANNING';
@@ -390,6 +422,30 @@ CREATE INDEX finding_of_actor ON finding (actor, collection, rkey);
 CREATE INDEX finding_by_time ON finding (found_us);
 CREATE INDEX finding_open ON finding (actor) WHERE outcome = 'open';
 CREATE INDEX finding_in_flight ON finding (found_us) WHERE note = 'in flight';
+
+-- owner: backfill · state · position-with-rows: bulk history of many accounts out of a Jetstream v2 archive.
+-- Moves on in the transaction of its rows; never touches floors or certificates.
+CREATE TABLE archive_run (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  source TEXT NOT NULL,            -- origin of the archive
+  tip_seq INTEGER,                 -- the last number that is asked for; NULL before the first plan
+  after_seq INTEGER NOT NULL DEFAULT 0,  -- whole segments are in up to here
+  segment TEXT NOT NULL DEFAULT '',-- the one that is in by part
+  checksum TEXT NOT NULL DEFAULT '',  -- and which generation of it
+  seq INTEGER NOT NULL DEFAULT 0,  -- its last row that is in
+  rows INTEGER NOT NULL DEFAULT 0, -- that were kept
+  started_us INTEGER NOT NULL,
+  ended_us INTEGER,                -- NULL while it goes on
+  outcome TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+-- owner: backfill · state · whose history a run brings, and in which epoch; nobody's is brought twice.
+CREATE TABLE archive_account (
+  actor INTEGER PRIMARY KEY REFERENCES repo (actor) ON DELETE CASCADE,
+  run INTEGER NOT NULL REFERENCES archive_run (id),
+  epoch INTEGER NOT NULL
+) STRICT;
+CREATE INDEX archive_account_of_run ON archive_account (run);
 
 -- owner: backfill · state · strangers' records and profiles that some page wants to show.
 CREATE TABLE fetch (

@@ -23,6 +23,7 @@ from appliance import __version__, telemetry
 from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import Secrets, open_secrets
+from appliance.backfill.archive import Archive
 from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
@@ -34,6 +35,7 @@ from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Refused, Unavailable
 from appliance.identity.identities import Identities
+from appliance.ingest import accounts
 from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
@@ -46,10 +48,12 @@ from appliance.ops.probes import probes
 from appliance.outbound.client import Outbound
 from appliance.outbound.limits import BLOB
 from appliance.protocol import lexicons
-from appliance.store import actors, repos
+from appliance.store import actors
 from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
+from appliance.timeline.graph_views import GraphViews
+from appliance.timeline.own_views import OwnViews
 from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
@@ -57,7 +61,7 @@ from appliance.web.site import site
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
-from appliance.xrpc import admin, asgi, private, reads
+from appliance.xrpc import admin, asgi, graph, own, plain, private, reads
 from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
@@ -156,7 +160,7 @@ async def build(
     secrets = open_secrets(settings)
 
     def moved(tx: Transaction, actor: int) -> None:
-        repos.suspect(tx, actor, "server or key changed", clock.now_us())
+        accounts.moved(tx, actor, clock.now_us())
         tx.announce(partial(auth.viewers.forget, actors.did_of(tx, actor)))
 
     def join(tx: Transaction, did: str, handle: str | None, invite: str, now_us: int) -> None:
@@ -197,9 +201,15 @@ async def build(
     supervisor.start("fetcher", fetcher.run)
     supervisor.start("pruner", Pruner(database, settings, clock).run)
     supervisor.start("ingest", pipeline.run)
+    archive = Archive(database, outbound, applier, settings, clock)
+    if archive.usable:
+        supervisor.start("archive", archive.run)
 
     methods = [
         *reads.methods(views, settings, __version__),
+        *graph.methods(GraphViews(views.answering)),
+        *own.methods(OwnViews(views.answering)),
+        *plain.methods(views.answering),
         *private.methods(database, clock),
         *(admin.methods(database) if settings.admin_password else []),
     ]

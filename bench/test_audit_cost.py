@@ -63,7 +63,7 @@ class FromMemory:
             return {"repos": listed} if len(dids) == ON_SMALL else {"repos": listed[:1], "cursor": "more"}
         if name == "listRecords":
             did, nsid = params["repo"], params["collection"]
-            rows = self.rows[did] if nsid.endswith("post") else []
+            rows = self.rows[did] if nsid.endswith(".post") else []
             return {
                 "records": [{"uri": f"at://{did}/{nsid}/{k}", "cid": cid, "value": {}} for k, cid in rows]
             }

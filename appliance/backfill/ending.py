@@ -26,11 +26,14 @@ DONE = telemetry.histogram(
 )
 
 
-async def finish(tools: Tools, due: Due, repo: Repo, scan_id: int, *, exact: bool) -> None:
+async def finish(
+    tools: Tools, due: Due, repo: Repo, scan_id: int, *, exact: bool, data_cid: str | None = None
+) -> None:
     """SCANNING becomes LIVE, or SUSPECT where doubt came up on the way.
 
     ``exact`` says that the repository was at the base rev from the first page to the last; else the rows
-    are right by the merge rule but belong to no single rev, and no digest is kept.
+    are right by the merge rule but belong to no single rev, and no digest is kept. ``data_cid`` is the root
+    of the tree there, where it was walked.
     """
 
     def work(tx: Transaction) -> tuple[scans.Scan, repos.Repo]:
@@ -39,7 +42,7 @@ async def finish(tools: Tools, due: Due, repo: Repo, scan_id: int, *, exact: boo
         if scan is None:
             raise Overtaken
         read = tuple(collections.NUMBERS[nsid] for nsid in collections_of(due))
-        snapshot.finish_scan(tx, scan_id, tools.clock.now_us(), read=read)
+        snapshot.finish_scan(tx, scan_id, tools.clock.now_us(), read=read, data_cid=data_cid)
         _want_pinned(tx, repo.actor, tools.clock.now_us())
         found = repos.find(tx, repo.actor)
         assert found is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from appliance import telemetry
@@ -158,8 +157,11 @@ async def _identity(tools: Tools, did: str, *, fresh: bool) -> tuple[Identity, b
             return await tools.identities.refresh(did), True
         return await tools.identities.get(did, max_age_s=IDENTITY_GOOD_FOR_S), True
     except Unavailable as error:
+        known = await tools.identities.last_known(did)
+        if known is None:
+            raise
         log.warning("identity_not_refreshed", did=did, error=error)
-        return await tools.identities.get(did, max_age_s=math.inf), False
+        return known, False
 
 
 async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool) -> scans.Scan | Outcome:

@@ -22,10 +22,11 @@ from appliance.protocol.syntax import is_did, parse_at_uri
 from appliance.store import actor_reads, actors, post_reads, records
 from appliance.store.collections import NUMBERS, POST
 from appliance.store.database import Database, Reader, Transaction
+from appliance.timeline.answering import Answer
 from appliance.timeline.asker import Asker
 from appliance.timeline.feeds import FeedPage
 from appliance.timeline.hydration import State
-from appliance.timeline.views import THREAD_DEPTH_DEFAULT, THREAD_HEIGHT_DEFAULT, Answer, Views
+from appliance.timeline.views import THREAD_DEPTH_DEFAULT, THREAD_HEIGHT_DEFAULT, Views
 
 log = telemetry.Log("on_demand")
 
@@ -58,6 +59,7 @@ class OnDemand(Views):
         """``opened`` hears of each member who looks at their timeline."""
         super().__init__(database, settings, clock)
         self._opened = opened
+        self.answering.wanted = fetcher.want
         self._identities = identities
         self._fetcher = fetcher
         self._newest = newest
@@ -136,19 +138,6 @@ class OnDemand(Views):
         if self._opened is not None and asker.member and asker.did:
             self._opened(asker.did)
         return await super()._home(asker, read)
-
-    async def _answer(
-        self,
-        asker: Asker,
-        members: Callable[[State], bytes],
-        *,
-        with_rev: bool = False,
-        rev_on_errors: bool = False,
-    ) -> Answer:
-        answer = await super()._answer(asker, members, with_rev=with_rev, rev_on_errors=rev_on_errors)
-        if answer.records or answer.people:
-            self._fetcher.want(answer.records, answer.people)
-        return answer
 
     async def _is_brought(self, asker: Asker, actor: str, error: BadInput) -> bool:
         """Whether somebody who was not known has become known in time."""

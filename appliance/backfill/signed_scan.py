@@ -135,4 +135,4 @@ async def _store(
                 raise Overtaken
 
         await tools.database.write(end)
-    await ending.finish(tools, due, repo, scan_id, exact=True)
+    await ending.finish(tools, due, repo, scan_id, exact=True, data_cid=cids.to_text(commit.data))

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from appliance.devnet import control, jetstream_v1, jetstream_v2, pds, plc, relay, seeding, truth
+from appliance.devnet import archive, control, jetstream_v1, jetstream_v2, pds, plc, relay, seeding, truth
 from appliance.devnet.entries import Blob
 from appliance.devnet.faults import Faults, PlcFaults
 from appliance.devnet.options import Options
@@ -40,6 +40,7 @@ class Network:
         self.info: dict[str, Any] = {}
         self.state: State
         self.world: World
+        self.archive: archive.Archive
         self.pds: list[pds.Pds] = []
         self.faults: dict[str, Faults] = {}
         self.streams: dict[str, Stream] = {}
@@ -147,6 +148,14 @@ class Network:
         self.state.write(did, [Change(path, _encode(value))], rev=rev)
         return f"at://{did}/{path}"
 
+    def seal_archive(self) -> int:
+        """Everything that has happened goes into the archive's files; the number of the last row in them."""
+        return self.archive.seal(all_of_it=True)
+
+    def compact_archive(self) -> int:
+        """The archive's files are rewritten without what was replaced; how many rows went."""
+        return self.archive.compact()
+
     # ---- records; all return the record's URI
 
     def put(self, did: str, collection: str, value: Mapping[str, Any], rkey: str | None = None) -> str:
@@ -234,11 +243,16 @@ class Network:
             "jetstream_v1",
             "jetstream_v2",
             "control",
+            "archive",
         ]
         listening = listen_for(names, options.port, self.state.ports)
         self.state.move_to_ports({name: each.getsockname()[1] for name, each in listening.items()})
         if seeding.DONE not in self.state.notes:
             await asyncio.to_thread(seeding.Seeding(self.state, options).run)
+            if options.archive:
+                for account in self.state.accounts.values():
+                    if account.active:
+                        self.state.resync(account.did)
         self.world = World(self.state, options.members)
         self._proxy = Proxy(self.state, options.appview, options.appview_did)
         for name in ("relay", "jetstream_v1", "jetstream_v2"):
@@ -254,6 +268,9 @@ class Network:
             plc.site(self.state.directory, plc_faults, self.state.clock.sleep), listening["plc"]
         )
         self._servers.add_site(control.site(self), listening["control"])
+        self.archive = archive.Archive(self.state.log, options.archive_token)
+        self.faults["archive"] = self.archive.faults
+        self._servers.add_site(archive.site(self.archive), listening["archive"])
         await self._servers.start()
         streams = self.streams
         for name, server in (
@@ -297,6 +314,7 @@ class Network:
             "jetstream_v1": f"ws://localhost:{ports['jetstream_v1']}{jetstream_v1.PATH}",
             "jetstream_v2": f"ws://localhost:{ports['jetstream_v2']}{jetstream_v2.PATH}",
             "control": f"http://localhost:{ports['control']}",
+            "archive": f"http://localhost:{ports['archive']}",
             "members": [
                 {
                     "handle": account.handle,

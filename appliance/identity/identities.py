@@ -6,7 +6,6 @@ https://atproto.com/specs/did, https://atproto.com/specs/handle
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -40,6 +39,10 @@ DUE_PARALLEL = 8
 RETRY_S = 300.0
 CLAIM_S = 120.0
 POLL_S = 1.0
+# Events may be lost: who is tracked is read again daily, a few at a time.
+RECHECK_EVERY_S = 60.0
+RECHECK_AT_ONCE = 60
+RECHECK_RETRY_S = 3600.0
 
 Moved = Callable[[Transaction, int], None]
 
@@ -82,18 +85,20 @@ class Identities:
         self._nobody: TTLCache[str, None] = TTLCache(UNKNOWN_MAX, UNKNOWN_FOR_S, timer=clock.monotonic_s)
         self._asking: dict[str, asyncio.Task[str | None]] = {}
         self._wake = asyncio.Event()
+        # Tracked accounts whose document could not be read again; it is tried later.
+        self._not_now: TTLCache[str, None] = TTLCache(UNKNOWN_MAX, RECHECK_RETRY_S, timer=clock.monotonic_s)
+        self._recheck_s = clock.monotonic_s() + RECHECK_EVERY_S
 
     async def get(self, did: str, *, max_age_s: float = GOOD_FOR_S) -> Identity:
-        """Who this is, from a document of at most that age; of any age: from the last one, due or not.
+        """Who this is, from a document of at most that age.
 
         Raises NotFound for a DID that does not exist, BadInput for what is none, Unavailable when nobody
         answers.
         """
         known = await self._database.read(lambda r: rows.find(r, did))
-        if known is not None and known.pds is not None:
-            age_s = (self._clock.now_us() - (known.resolved_us or 0)) / 1e6
-            # One that is due (none or a negative time) is as old as can be, and still the last that was read.
-            if max_age_s == math.inf or (age_s < max_age_s and (known.resolved_us or 0) > 0):
+        if known is not None and known.resolved_us is not None and known.pds is not None:
+            age_s = (self._clock.now_us() - known.resolved_us) / 1e6
+            if known.resolved_us > 0 and age_s < max_age_s:
                 return Identity(known.did, known.handle, known.pds, known.signing_key)
         return await self.refresh(did)
 
@@ -102,6 +107,13 @@ class Identities:
         await self.document(did)
         known = await self._database.read(lambda r: rows.find(r, did))
         assert known is not None
+        return Identity(known.did, known.handle, known.pds, known.signing_key)
+
+    async def last_known(self, did: str) -> Identity | None:
+        """By the last document that was read, however old; None for one never read. Asks nobody."""
+        known = await self._database.read(lambda r: rows.find(r, did))
+        if known is None or (known.pds is None and known.signing_key is None):
+            return None
         return Identity(known.did, known.handle, known.pds, known.signing_key)
 
     async def document(self, did: str) -> did_document.Identity:
@@ -194,9 +206,10 @@ class Identities:
         self._wake.set()
 
     async def run(self) -> None:
-        """Read the documents of accounts that are due, for ever."""
+        """Read the documents of accounts that are due, and of tracked ones once a day, for ever."""
         while True:
             self._wake.clear()
+            await self._recheck()
             due = await self._database.read(lambda r: rows.due(r, self._clock.now_us(), DUE_AT_ONCE))
             waiting = list(due)
 
@@ -209,6 +222,29 @@ class Identities:
                     group.create_task(worker())
             if not due:
                 await _either(self._wake.wait(), self._clock.sleep(POLL_S))
+
+    async def _recheck(self) -> None:
+        """Read documents that are a day old and confirm their handles, though no event told of a change."""
+        if self._clock.monotonic_s() < self._recheck_s:
+            return
+        self._recheck_s = self._clock.monotonic_s() + RECHECK_EVERY_S
+        before_us = self._clock.now_us() - round(GOOD_FOR_S * 1e6)
+        without = list(self._not_now)
+        waiting = await self._database.read(lambda r: rows.stale(r, before_us, without, RECHECK_AT_ONCE))
+
+        async def worker() -> None:
+            while waiting:
+                did = waiting.pop()
+                self.forget(did)
+                try:
+                    await self.document(did)
+                except ApplianceError as error:
+                    self._not_now[did] = None
+                    log.info("identity_put_off", did=did, error=error)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(DUE_PARALLEL):
+                group.create_task(worker())
 
     async def _read_due(self, did: str) -> None:
         self.forget(did)

@@ -7,12 +7,13 @@ into doubt, and the position moves on.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from appliance.errors import ApplianceError, BadInput, Corrupt
-from appliance.ingest import accounts, merge
+from appliance.ingest import accounts, chain, merge
 from appliance.ingest.merge import Fact, Rules, Verdict
 from appliance.ingest.tracked import Tracked
 from appliance.protocol.events import (
@@ -20,6 +21,7 @@ from appliance.protocol.events import (
     BrokenEvent,
     CommitEvent,
     Event,
+    HeadEvent,
     IdentityEvent,
     SyncEvent,
 )
@@ -32,6 +34,7 @@ from appliance.store.database import Transaction
 # A rev may be this far ahead of our clock: https://atproto.com/specs/sync
 REV_AHEAD_MAX_US = 5 * 60 * 1_000_000
 _LAST_CLOCK = 1023
+_LAST_TID_US = 2**53 - 1
 # Version 1, DAG-CBOR, SHA-256, in base32: https://atproto.com/specs/data-model
 _CID_OF_RECORD = "bafyrei"
 _CID_LENGTH = 59
@@ -41,7 +44,9 @@ class Batch(msgspec.Struct, frozen=True):
     """Events of one upstream in its order, and where they end: one commit.
 
     ``seq`` is the upstream's number of the last event where the wire has numbers; ``time_us`` its
-    clock there. Both are None when nothing has moved yet.
+    clock there. Both are None when nothing has moved yet. ``archived``: the events are read from the
+    upstream's archive, by accounts: whom they make tracked is covered from now on only, because what the
+    archive goes on to tell of them was not asked for.
     """
 
     upstream: str
@@ -49,6 +54,7 @@ class Batch(msgspec.Struct, frozen=True):
     seq: int | None
     time_us: int | None
     events: list[Event]
+    archived: bool = False
 
 
 class Tally(msgspec.Struct):
@@ -78,6 +84,36 @@ class Applier:
         One event that raises costs only itself: the batch is then gone through again, each event in
         a savepoint of its own. Raises where our own store is at fault.
         """
+        tally = self._apply_all(tx, batch, now_us)
+        upstreams.save(tx, batch.upstream, batch.wire, batch.seq, batch.time_us, len(batch.events), now_us)
+        return tally
+
+    def apply_history(
+        self,
+        tx: Transaction,
+        source: str,
+        seq: int,
+        events: Sequence[Event],
+        epochs: Mapping[str, int],
+        *,
+        now_us: int,
+    ) -> Tally:
+        """Apply what an archive tells of accounts' past, up to its number ``seq``, as ``apply_batch`` would.
+
+        It touches no stream's position. Accounts that are not tracked in the epoch that they had when the
+        archive was asked are left out: revs from before an epoch don't compare with those in it.
+        """
+        self.tracked.refresh(tx)
+        chosen = [
+            event
+            for event in events
+            if event.did is not None
+            and (repo := self.tracked.find(event.did)) is not None
+            and repo.epoch == epochs.get(event.did)
+        ]
+        return self._apply_all(tx, Batch(source, "jetstream-v2", seq, None, chosen, archived=True), now_us)
+
+    def _apply_all(self, tx: Transaction, batch: Batch, now_us: int) -> Tally:
         self.tracked.refresh(tx)
         try:
             with tx.savepoint():
@@ -92,7 +128,6 @@ class Applier:
             for event in batch.events:
                 self._take_alone(tx, run, event)
             run.end()
-        upstreams.save(tx, batch.upstream, batch.wire, batch.seq, batch.time_us, len(batch.events), now_us)
         return run.tally
 
     def apply(self, tx: Transaction, event: Event, *, now_us: int) -> Tally:
@@ -124,7 +159,7 @@ class _Run:
         self._network = applier.rules.scope == "network"
         self._tracked = applier.tracked
         self._tx = tx
-        self._streamed = batch is not None
+        self._batch = batch
         self._upstream = batch.upstream if batch is not None else ""
         self._position = None if batch is None else batch.time_us if batch.seq is None else batch.seq
         self._now_us = now_us
@@ -132,12 +167,16 @@ class _Run:
         self._revs: dict[int, tuple[str, int, bool]] = {}
         # Has a scan met something that this stream may be about to bring?
         self._awaited = findings.any_in_flight(tx)
+        self._checked = batch is not None and batch.wire == "relay"
+        self._head = ("", "")
 
     def take(self, event: Event) -> None:
         if event.did is not None and event.did.startswith("did:web:"):
             event = _in_one_spelling(event)
         if isinstance(event, CommitEvent):
             self._commit(event)
+        elif isinstance(event, HeadEvent):
+            self._follow(event)
         elif isinstance(event, AccountEvent):
             actor = self._concerned(event.did, event.time_us)
             if actor is not None:
@@ -148,7 +187,7 @@ class _Run:
                 accounts.identity_changed(self._tx, actor)
         elif isinstance(event, SyncEvent):
             # Its replacement rows have no end mark: clearing the repository would blink empty.
-            self._suspect(event.did, "the repository jumped", None)
+            self._jumped(event)
         elif event.did is None or self._is_tracked(event.did):
             self.bury(event, event.error)
         else:
@@ -168,8 +207,7 @@ class _Run:
         dead_letters.add(self._tx, self._upstream, self._position, did, _raw(event), error, self._now_us)
         self.tally.dead += 1
         if did is not None:
-            at_us = event.time_us if isinstance(event, CommitEvent) else None
-            self._suspect(did, "an event could not be applied", at_us)
+            self._suspect(did, "an event could not be applied", event.time_us or None)
 
     def _commit(self, event: CommitEvent) -> None:
         collection = NUMBERS.get(event.collection)
@@ -181,7 +219,9 @@ class _Run:
             actor, epoch = found, None
         else:
             actor, epoch = repo
-        if event.rev > self._too_new or not is_tid(event.rev):
+        if repo is not None and self._came_unchecked(event, actor):
+            self._suspect(event.did, "a commit came unchecked", event.time_us)
+        if self._is_too_new(event) or not is_tid(event.rev):
             self.bury(event, "the rev lies in the future" if is_tid(event.rev) else "the rev is not a TID")
             return
         if collection is None:
@@ -216,7 +256,8 @@ class _Run:
             body=body,
             at_us=event.time_us,
             now_us=self._now_us,
-            cover_us=event.time_us if self._streamed else None,
+            found=event.found,
+            cover_us=self._cover_us(event),
         )
         verdict = merge.put(self._tx, fact, self._rules)
         if verdict is Verdict.CONFLICT:
@@ -235,6 +276,12 @@ class _Run:
         if fact.tracks is not None:
             tally.newly_tracked += 1
             self._tracked.add(self._tx, fact.tracks)
+
+    def _cover_us(self, event: CommitEvent) -> int | None:
+        """From when on whoever this event makes tracked is covered; None: from where the streams stand."""
+        if self._batch is None:
+            return None
+        return self._now_us if self._batch.archived else event.time_us
 
     def _stranger(self, event: CommitEvent, collection: int | None) -> int | None:
         """The actor if this stranger's event concerns us: all do that keep the network, else those
@@ -276,10 +323,36 @@ class _Run:
         self._suspect(event.did, "a record came without its body", event.time_us)
         self._note_rev(actor, event)
 
+    def _follow(self, event: HeadEvent) -> None:
+        self._head = (event.did, event.rev)
+        repo = self._tracked.find(event.did)
+        if repo is not None:
+            doubt, since_us = chain.follow(self._tx, repo.actor, event)
+            if doubt:
+                self._suspect(event.did, doubt, since_us)
+
+    def _jumped(self, event: SyncEvent) -> None:
+        repo = self._tracked.find(event.did)
+        if repo is not None:
+            self._suspect(event.did, chain.JUMPED, chain.last_good_us(self._tx, repo.actor))
+
     def _suspect(self, did: str, reason: str, from_us: int | None) -> None:
         repo = self._tracked.find(did)
         if repo is not None and repos.suspect(self._tx, repo.actor, reason, self._now_us, from_us=from_us):
             self.tally.suspected += 1
+
+    def _came_unchecked(self, event: CommitEvent, actor: int) -> bool:
+        """Whether it was read before its account became tracked, so that nobody looked at its signature, and
+        no snapshot is under way that overwrites what it says."""
+        if not self._checked or self._head == (event.did, event.rev):
+            return False
+        return not chain.is_being_read(self._tx, actor, event.rev)
+
+    def _is_too_new(self, event: CommitEvent) -> bool:
+        """Ahead of our clock and of the upstream's: either of them may be wrong."""
+        return event.rev > self._too_new and event.rev > tid_of(
+            min(max(event.time_us + REV_AHEAD_MAX_US, 0), _LAST_TID_US), _LAST_CLOCK
+        )
 
     def _is_tracked(self, did: str) -> bool:
         return self._tracked.find(did) is not None

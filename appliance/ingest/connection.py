@@ -10,6 +10,7 @@ from websockets.asyncio.client import ClientConnection
 
 from appliance.clock import Clock
 from appliance.errors import Unavailable
+from appliance.ingest.skew import Skew
 from appliance.ingest.upstream import Chunk, Gap, Poisoned, Start, Wire
 
 SILENCE_BUSY_S = 15.0  # a stream of the whole network never pauses that long
@@ -19,15 +20,18 @@ BROKEN_MAX = 1000  # of a connection, without an account: then it speaks no lang
 
 
 async def chunks(
-    wire: Wire, start: Start | None, clock: Clock, owed: Gap | None = None
+    wire: Wire, start: Start | None, clock: Clock, owed: Gap | None = None, *, skew: Skew | None = None
 ) -> AsyncGenerator[Chunk, None]:
     """Everything that comes after ``start``, in order; events of known numbers are left out.
 
     The first chunk is empty: it says that the connection stands, and carries ``owed``, a gap known
-    already. Where the first event shows that something is missing, the gap comes before it.
+    already. Where the first event shows that something is missing, the gap comes before it. ``skew``
+    hears what time it is on the host.
     Always ends by raising: Poisoned, TooOld, Unavailable or BadInput.
     """
     connection = await wire.open(start)
+    if skew is not None and connection.response is not None:
+        skew.opened(next(iter(connection.response.headers.get_all("Date")), None))
     ear = _Ear()
     watch = asyncio.create_task(_watch(connection, clock, ear))
     try:
@@ -65,6 +69,8 @@ async def chunks(
             # Only what was taken before: a number that jumps must not make us deaf to the next ones.
             if done is not None and chunk.seq is not None and chunk.seq <= done:
                 continue
+            if skew is not None and chunk.time_us is not None:
+                skew.heard(chunk.time_us)
             yield chunk
     except websockets.exceptions.ConnectionClosed as error:
         sent = error.sent

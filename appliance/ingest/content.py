@@ -15,7 +15,7 @@ Validator: TypeAlias = Callable[[str, bytes], str | None]
 
 
 class PostContent(msgspec.Struct, frozen=True, gc=False):
-    """A post: addresses of what it hangs on, and its flags."""
+    """A post: addresses of what it hangs on, and its flags. ``quote`` may be a record of any kind."""
 
     created: str
     flags: int
@@ -81,6 +81,11 @@ class _ToText(msgspec.Struct, gc=False):
     list: str = ""
 
 
+class _Profile(msgspec.Struct, gc=False):
+    createdAt: str | None = None  # noqa: N815 - the lexicon's name
+    joinedViaStarterPack: _Reference | None = None  # noqa: N815 - the lexicon's name
+
+
 class _Gate(msgspec.Struct, gc=False):
     createdAt: str  # noqa: N815 - the lexicon's name
     post: str
@@ -93,6 +98,7 @@ class _Other(msgspec.Struct, gc=False):
 _post = msgspec.json.Decoder(_Post).decode
 _to_record = msgspec.json.Decoder(_ToRecord).decode
 _to_text = msgspec.json.Decoder(_ToText).decode
+_profile = msgspec.json.Decoder(_Profile).decode
 _gate = msgspec.json.Decoder(_Gate).decode
 _other = msgspec.json.Decoder(_Other).decode
 _reference = msgspec.json.Decoder(_Reference).decode
@@ -134,6 +140,11 @@ def read(collection: int, did: str, rkey: str, body: bytes, validate: Validator)
             return OtherContent(gate.createdAt)
         if collection in collections.ONLY_SELF and rkey != "self":
             raise BadInput("this record's key is self")
+        if collection == collections.PROFILE:
+            profile = _profile(body)
+            if profile.joinedViaStarterPack is not None:
+                return LinkContent(profile.createdAt or "", profile.joinedViaStarterPack.uri)
+            return OtherContent(profile.createdAt)
         return OtherContent(_other(body).createdAt)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise BadInput(str(error)) from error
@@ -163,6 +174,4 @@ def _read_post(post: _Post) -> PostContent:
         flags |= _MEDIA.get(media, 0)
         if quote is not None and "/app.bsky.feed.post/" in quote:
             flags |= posts.QUOTE
-        else:
-            quote = None
     return PostContent(post.createdAt, flags, root, parent, quote)

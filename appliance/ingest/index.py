@@ -21,6 +21,12 @@ _KINDS: Final = {
     collections.BLOCK: links.BLOCK,
     collections.LIST_BLOCK: links.LIST_BLOCK,
     collections.LIST_ITEM: links.LIST_ITEM,
+    # A profile may say by which starter pack its owner came.
+    collections.PROFILE: links.JOINED,
+}
+_GATES: Final = {
+    collections.THREAD_GATE: posts.THREAD_GATE,
+    collections.POST_GATE: posts.POST_GATE,
 }
 # What feeds list gets a number of arrival.
 LISTED: Final = frozenset({collections.POST, collections.REPOST})
@@ -44,6 +50,8 @@ def appear(
         _post_appears(tx, record, did, actor, content, order, all_known)
     elif isinstance(content, LinkContent):
         return _link_appears(tx, record, actor, collection, content, order, now_us, cover_us)
+    elif collection in _GATES:
+        posts.mark_gate(tx, record, _GATES[collection], there=True)
     return None
 
 
@@ -51,6 +59,9 @@ def vanish(tx: Transaction, record: int, collection: int, now_us: int) -> None:
     """The record lives no more."""
     if collection == collections.POST:
         posts.remove(tx, record)
+        return
+    if collection in _GATES:
+        posts.mark_gate(tx, record, _GATES[collection], there=False)
         return
     if collection not in _KINDS:
         return
@@ -90,8 +101,9 @@ def _post_appears(
             flags |= posts.BREAKS_THREAD_GATE
     if content.quote is not None:
         quote = records.mention(tx, content.quote)
-        if quote is not None and gates.breaks_post_gate(tx, actor, quote):
+        if flags & posts.QUOTE and quote is not None and gates.breaks_post_gate(tx, actor, quote):
             flags |= posts.BREAKS_POST_GATE
+    flags |= posts.gates_of(tx, record)
     assert order.arrival is not None
     posts.add(
         tx, record, actor, order.sort_ms, order.tie, order.arrival, flags, posts.Ties(root, parent, quote)

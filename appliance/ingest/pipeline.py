@@ -25,6 +25,7 @@ from appliance.ingest.connection import chunks
 from appliance.ingest.jetstream_v1 import JetstreamV1
 from appliance.ingest.jetstream_v2 import JetstreamV2
 from appliance.ingest.relay import Relay
+from appliance.ingest.skew import Skew
 from appliance.ingest.upstream import OTHER_HOST_MARGIN_US, Chunk, Gap, Poisoned, Start, TooOld, Wire
 from appliance.ingest.waiting import Waiting
 from appliance.outbound.client import Outbound
@@ -71,6 +72,7 @@ class Pipeline:
         self._applier = applier
         self._settings = settings
         self._clock = clock
+        self.skew = Skew(clock)
         self._wires = _wires(outbound, identities, applier, settings, clock)
         self._waiting = self._empty_queue()
         self.listeners: list[Callable[[Tally], None]] = []
@@ -123,6 +125,7 @@ class Pipeline:
             "kept": self._kept,
             "queued": self._waiting.events,
             "storing": self._stored_ok,
+            "clock_skew_s": self.skew.seconds,
         }
 
     def connected(self) -> bool:
@@ -172,7 +175,7 @@ class Pipeline:
             progress = False
             end: ApplianceError
             try:
-                reading = chunks(wire, start, self._clock, owed)
+                reading = chunks(wire, start, self._clock, owed, skew=self.skew)
                 async with contextlib.aclosing(reading):
                     async for chunk in reading:
                         if not progress and _is_news(chunk, reached):
@@ -356,7 +359,7 @@ def _wires(
         return applier.tracked.find(did) is not None
 
     if settings.reads_relay:
-        return [Relay(outbound, identities, settings.relay_url, tracked, clock)]
+        return [Relay(outbound, identities, url, tracked, clock) for url in settings.relay_urls]
     wires: list[Wire] = []
     for url in settings.jetstream_urls:
         path = urlsplit(url).path

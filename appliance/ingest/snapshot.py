@@ -152,12 +152,13 @@ def collection_done(
 
 
 def finish_scan(
-    tx: Transaction, scan_id: int, now_us: int, *, read: tuple[int, ...]
+    tx: Transaction, scan_id: int, now_us: int, *, read: tuple[int, ...], data_cid: str | None = None
 ) -> repos.Certificate | None:
     """SCANNING -> LIVE (or SUSPECT, if doubt came up on the way). Raises NotFound when the scan has ended.
 
     ``read`` are all collections that the scan read; the certificate's digest covers them. A scan that
-    was windowed somewhere gives none, and none is returned.
+    was windowed somewhere gives none, and none is returned. ``data_cid`` is the root of the tree that a
+    signed scan walked.
     """
     scan = scans.find(tx, scan_id)
     if scan is None:
@@ -168,7 +169,7 @@ def finish_scan(
         digest, count = records.digest(tx, scan.actor, list(read))
         certificate = repos.Certificate(scan.base_rev, scan.method, digest, count)
     scans.end(tx, scan.id)
-    if not repos.finalise(tx, scan.actor, scan.epoch, scan.base_rev, certificate, now_us):
+    if not repos.finalise(tx, scan.actor, scan.epoch, scan.base_rev, certificate, now_us, data_cid=data_cid):
         raise NotFound("the repository is not being scanned")
     actors.applied_rev(tx, scan.actor, scan.base_rev, now_us)
     findings.settle(tx, scan.actor, now_us)

@@ -67,6 +67,12 @@ def find_actor(reader: Reader, did_or_handle: str) -> int | None:
     return found
 
 
+def did_of(reader: Reader, actor: int) -> str:
+    """The DID of an actor that has a row."""
+    found: str = reader.value("SELECT did FROM actor WHERE id = ?", (actor,))
+    return found
+
+
 def rev(reader: Reader, actor: int) -> str | None:
     """The newest revision of the actor's repository that is applied here."""
     found: str | None = reader.value("SELECT rev FROM actor WHERE id = ?", (actor,))
@@ -133,16 +139,16 @@ def to_viewer(reader: Reader, viewer: int, ids: Collection[int]) -> list[tuple[i
     return found
 
 
-def muted(reader: Reader, viewer: int, ids: Collection[int]) -> set[int]:
-    """Those of them whom the viewer muted."""
-    found: set[int] = set()
+def muted(reader: Reader, viewer: int, ids: Collection[int]) -> dict[int, int]:
+    """Those of them whom the viewer muted, and of what: 0 everything, else bits of schema.sql."""
+    found: dict[int, int] = {}
     if reader.value("SELECT 1 FROM mute WHERE viewer = ? LIMIT 1", (viewer,)) is None:
         return found
     for marks, part in batches(ids):
         rows = reader.all(
-            f"SELECT subject FROM mute WHERE viewer = ? AND subject IN ({marks})", [viewer, *part]
+            f"SELECT subject, only FROM mute WHERE viewer = ? AND subject IN ({marks})", [viewer, *part]
         )
-        found.update(row[0] for row in rows)
+        found.update(rows)
     return found
 
 

@@ -25,7 +25,8 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     actors: frozenset[int] = frozenset()  # who they are, and their records with the key self
     # Whose follows, blocks, likes, reposts, mutes or bookmarks; and whom somebody follows or blocks.
     viewers: frozenset[int] = frozenset()
-    blocks: bool = False  # any block between any two
+    blocks: bool = False  # any block between any two, by list too
+    lists: bool = False  # who is on which list, or blocks by one
     everything: bool = False
 
 
@@ -36,10 +37,11 @@ _WATCHED = (
     ("record", "UPDATE OF takedown", "changed_record(NEW.id), changed_actor(NEW.actor)"),
     ("actor", "UPDATE OF did, handle, status, takedown", "changed_actor(NEW.id)"),
     ("actor", "DELETE", "changed_actor(OLD.id)"),
-    ("mute", "INSERT", "changed_viewer(NEW.viewer)"),
-    ("mute", "DELETE", "changed_viewer(OLD.viewer)"),
-    ("bookmark", "INSERT", "changed_viewer(NEW.viewer)"),
-    ("bookmark", "DELETE", "changed_viewer(OLD.viewer)"),
+    *(
+        (table, event, f"changed_viewer({row}.viewer)")
+        for table in ("mute", "list_mute", "thread_mute", "activity_subscription", "bookmark")
+        for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD"))
+    ),
 )
 
 
@@ -51,25 +53,29 @@ class Noted:
         self.actors: set[int] = set()
         self.viewers: set[int] = set()
         self.blocks = False
+        self.lists = False
 
     def link(self, kind: int, actor: int, subject: int) -> None:
         """A link of this kind (schema.sql) begins or ends."""
-        self.viewers.add(actor)
+        if kind != _LIST_ITEM:
+            self.viewers.add(actor)
         if kind in _BETWEEN_ACTORS:
             self.viewers.add(subject)
-            self.blocks = self.blocks or kind == _BLOCK
+        self.lists = self.lists or kind in _BY_LIST
+        self.blocks = self.blocks or self.lists or kind == _BLOCK
 
     def take(self) -> Changed:
         """All of it; nothing is noted afterwards."""
         count = len(self.records) + len(self.actors) + len(self.viewers)
         if count > IDS_MAX:
             changed = Changed(everything=True)
-        elif count:
+        elif count or self.blocks:
             changed = Changed(
                 records=frozenset(self.records),
                 actors=frozenset(self.actors),
                 viewers=frozenset(self.viewers),
                 blocks=self.blocks,
+                lists=self.lists,
             )
         else:
             changed = NOTHING
@@ -77,10 +83,13 @@ class Noted:
         self.actors.clear()
         self.viewers.clear()
         self.blocks = False
+        self.lists = False
         return changed
 
 
 _BLOCK = 4
+_LIST_ITEM = 6
+_BY_LIST = (5, _LIST_ITEM)
 _BETWEEN_ACTORS = (3, _BLOCK)
 
 

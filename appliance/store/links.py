@@ -12,6 +12,7 @@ FOLLOW: Final = 3
 BLOCK: Final = 4
 LIST_BLOCK: Final = 5
 LIST_ITEM: Final = 6
+JOINED: Final = 7
 
 
 class Removed(NamedTuple):

@@ -14,6 +14,8 @@ VIDEO: Final = 8
 QUOTE: Final = 16
 BREAKS_THREAD_GATE: Final = 32
 BREAKS_POST_GATE: Final = 64
+THREAD_GATE: Final = 256  # its author set rules for replies
+POST_GATE: Final = 512  # or for quotes
 # Of an item only: a repost of what the same account has reposted before. Home shows a thing once.
 AGAIN: Final = 128
 
@@ -102,6 +104,26 @@ def show_reposts(tx: Transaction, subject: int) -> None:
     )
 
 
+def gates_of(reader: Reader, post: int) -> int:
+    """Flags for the living gates that stand beside this post."""
+    found = reader.all(
+        "SELECT g.collection FROM record p JOIN record g ON g.actor = p.actor AND g.collection IN (7, 8)"
+        " AND g.rkey = p.rkey AND g.state = 1 WHERE p.id = ?",
+        (post,),
+    )
+    return sum(THREAD_GATE if collection == 7 else POST_GATE for (collection,) in found)
+
+
+def mark_gate(tx: Transaction, gate: int, flag: int, *, there: bool) -> None:
+    """The gate begins or ceases to stand beside its post, which has its author and key."""
+    for (post,) in tx.all(
+        "UPDATE post SET flags = (flags & ~?2) | ?3 WHERE id = (SELECT p.id FROM record g JOIN record p"
+        " ON p.actor = g.actor AND p.collection = 1 AND p.rkey = g.rkey WHERE g.id = ?1) RETURNING id",
+        (gate, flag, flag if there else 0),
+    ):
+        tx.changed.records.add(post)
+
+
 def flags_of(reader: Reader, post: int) -> int | None:
     """The flags of a living post."""
     found: int | None = reader.value("SELECT flags FROM post WHERE id = ?", (post,))
@@ -112,5 +134,5 @@ def _count(tx: Transaction, actor: int, parent: int | None, quote: int | None, f
     counts.add_posts(tx, actor, by)
     if parent is not None and not flags & BREAKS_THREAD_GATE:
         counts.add_replies(tx, parent, by)
-    if quote is not None:
+    if quote is not None and flags & QUOTE:
         counts.add_quotes(tx, quote, by)

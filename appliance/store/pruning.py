@@ -9,9 +9,11 @@ from appliance.store.database import Transaction
 POINTED_AT = (
     "(EXISTS (SELECT 1 FROM post WHERE parent = r.id) OR EXISTS (SELECT 1 FROM post WHERE root = r.id)"
     " OR EXISTS (SELECT 1 FROM post WHERE quote = r.id)"
-    " OR EXISTS (SELECT 1 FROM link WHERE kind IN (1, 2, 5) AND subject = r.id AND waiting = 0)"
+    " OR EXISTS (SELECT 1 FROM link WHERE kind IN (1, 2, 5, 7) AND subject = r.id AND waiting = 0)"
     " OR EXISTS (SELECT 1 FROM link WHERE kind = 6 AND actor = r.id AND waiting = 0)"
-    " OR EXISTS (SELECT 1 FROM bookmark WHERE post = r.id))"
+    " OR EXISTS (SELECT 1 FROM bookmark WHERE post = r.id)"
+    " OR EXISTS (SELECT 1 FROM list_mute WHERE list = r.id)"
+    " OR EXISTS (SELECT 1 FROM thread_mute WHERE root = r.id))"
 )
 
 

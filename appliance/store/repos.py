@@ -163,7 +163,8 @@ def want(tx: Transaction, actor: int, now_us: int, *, priority: int = 0, cover_u
             "UPDATE repo SET state = 'QUEUED', reason = 'wanted again', since_us = ?2, refs = 1,"
             " unwanted_us = NULL,"
             " priority = ?3, attempts = 0, next_at_us = ?2, epoch = epoch + 1, base_rev = '', seen_rev = '',"
-            f" doubt = '', doubt_us = NULL, cover_us = ?4, {_NO_CERTIFICATE} WHERE actor = ?1",
+            f" head_rev = '', data_cid = NULL, doubt = '', doubt_us = NULL, cover_us = ?4, {_NO_CERTIFICATE}"
+            " WHERE actor = ?1",
             (actor, now_us, priority, cover_us),
         )
     return True
@@ -223,9 +224,20 @@ def start(tx: Transaction, actor: int, epoch: int, now_us: int) -> bool:
 
 
 def finalise(
-    tx: Transaction, actor: int, epoch: int, base_rev: str, certificate: Certificate | None, now_us: int
+    tx: Transaction,
+    actor: int,
+    epoch: int,
+    base_rev: str,
+    certificate: Certificate | None,
+    now_us: int,
+    *,
+    data_cid: str | None = None,
 ) -> bool:
-    """SCANNING -> LIVE with the certificate; -> SUSPECT, without it, when doubt came up on the way."""
+    """SCANNING -> LIVE with the certificate; -> SUSPECT, without it, when doubt came up on the way.
+
+    ``data_cid`` is the root of the tree at ``base_rev``, where the scan read it. The chain of commits
+    goes on from there, unless a newer one has been seen meanwhile.
+    """
     return (
         tx.run(
             "UPDATE repo SET state = iif(doubt = '', 'LIVE', 'SUSPECT'), reason = doubt, since_us ="
@@ -236,9 +248,11 @@ def finalise(
             " cert_method = iif(doubt = '', ?6, cert_method), cert_digest = iif(doubt = '', ?7, cert_digest),"
             " cert_count = iif(doubt = '', ?8, cert_count),"
             f" priority = iif(priority = {READ_PRIORITY}, 0, priority),"
-            " doubt_us = iif(doubt = '', NULL, doubt_us), doubt = ''"
+            " doubt_us = iif(doubt = '', NULL, doubt_us), doubt = '',"
+            " data_cid = iif(head_rev < ?4 OR (head_rev = ?4 AND ?9 IS NOT NULL), ?9, data_cid),"
+            " head_rev = max(head_rev, ?4)"
             " WHERE actor = ?1 AND epoch = ?2 AND state = 'SCANNING'",
-            (actor, epoch, now_us, base_rev, *(certificate or (None, None, None, None))),
+            (actor, epoch, now_us, base_rev, *(certificate or (None, None, None, None)), data_cid),
         )
         > 0
     )
@@ -439,8 +453,8 @@ def raise_epoch(tx: Transaction, actor: int, epoch: int, reason: str, now_us: in
         epoch,
         now_us,
         "QUEUED",
-        "reason = ?, epoch = epoch + 1, base_rev = '', seen_rev = '', doubt = '', doubt_us = NULL,"
-        f" attempts = 0, next_at_us = ?, {_NO_CERTIFICATE}",
+        "reason = ?, epoch = epoch + 1, base_rev = '', seen_rev = '', head_rev = '', data_cid = NULL,"
+        f" doubt = '', doubt_us = NULL, attempts = 0, next_at_us = ?, {_NO_CERTIFICATE}",
         (reason, now_us),
     )
     if moved:
@@ -472,9 +486,9 @@ def deactivate(tx: Transaction, actor: int, reason: str, now_us: int) -> bool:
 def reactivate(tx: Transaction, actor: int, now_us: int) -> bool:
     """INACTIVE -> QUEUED; GONE -> QUEUED in a new epoch: another repository may have the name now."""
     reborn = tx.run(
-        "UPDATE repo SET epoch = epoch + 1, base_rev = '', seen_rev = '', state = 'QUEUED',"
-        f" reason = 'active again', since_us = ?2, attempts = 0, next_at_us = ?2, {_NO_CERTIFICATE}"
-        " WHERE actor = ?1 AND state = 'GONE'",
+        "UPDATE repo SET epoch = epoch + 1, base_rev = '', seen_rev = '', head_rev = '', data_cid = NULL,"
+        f" state = 'QUEUED', reason = 'active again', since_us = ?2, attempts = 0, next_at_us = ?2,"
+        f" {_NO_CERTIFICATE} WHERE actor = ?1 AND state = 'GONE'",
         (actor, now_us),
     )
     if reborn:

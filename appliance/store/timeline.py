@@ -74,6 +74,16 @@ ORDER BY i.sort_ms, i.tie, i.id
 LIMIT ?5
 """
 
+# Posts of whoever is on a list; reposts are not what lists are for.
+_LISTED = f"""
+SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie
+FROM (SELECT subject AS actor FROM link WHERE kind = 6 AND actor = ?1 AND waiting = 0) AS f
+CROSS JOIN item AS i INDEXED BY item_of_actor ON i.actor = f.actor
+WHERE (i.sort_ms, i.tie, i.id) < (?2, ?3, ?4) AND i.flags & {REPOST} = 0
+ORDER BY i.sort_ms DESC, i.tie DESC, i.id DESC
+LIMIT ?5
+"""
+
 # Joined with the post, so that reposts of what is not here don't shorten pages.
 _AUTHOR = """
 SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie
@@ -104,6 +114,11 @@ def timeline_page(reader: Reader, viewer: int, before: Place, limit: int) -> lis
 def newer_timeline_page(reader: Reader, viewer: int, after: Place, limit: int) -> list[Item]:
     """The nearest rows newer than a place, newest first."""
     return list(map(Item._make, reader.all(_NEWER, (viewer, *after, limit))))[::-1]
+
+
+def list_page(reader: Reader, list_record: int, before: Place, limit: int) -> list[Item]:
+    """Posts of everybody on a list."""
+    return list(map(Item._make, reader.all(_LISTED, (list_record, *before, limit))))
 
 
 def author_page(reader: Reader, actor: int, only: AuthorFilter, before: Place, limit: int) -> list[Item]:

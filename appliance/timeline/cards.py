@@ -34,6 +34,8 @@ class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     labels_uri: str
     pinned_uri: str | None
     is_labeler: bool
+    allows_subscriptions: str
+    joined_uri: str | None  # of the starter pack by which the account came
 
     @property
     def weight(self) -> int:
@@ -62,7 +64,7 @@ def build(
     detail: dict[str, Any] = {}
     labels: list[bytes] = []
     labels_uri = f"at://{did}/{names.PROFILE}/self"
-    pinned_uri = None
+    pinned_uri = joined_uri = None
     profile = records.get(names.PROFILE)
     if profile is not None:
         row, body = profile
@@ -75,7 +77,7 @@ def build(
         if isinstance(record.get("createdAt"), str):
             basic["createdAt"] = normal_instant(record["createdAt"])
         _take_text(more, record, "description")
-        more["indexedAt"] = instant(_shown_ms(record.get("createdAt"), body))
+        more["indexedAt"] = instant(shown_ms(record.get("createdAt"), body))
         banner = blob_cid(record.get("banner"))
         if banner:
             detail["banner"] = f"{images}/banner/plain/{did}/{banner}"
@@ -86,8 +88,12 @@ def build(
         if isinstance(pinned, dict) and isinstance(pinned.get("uri"), str):
             pinned_uri = pinned["uri"]
             detail["pinnedPost"] = {"uri": pinned_uri, "cid": pinned.get("cid")}
+        joined_via = record.get("joinedViaStarterPack")
+        if isinstance(joined_via, dict) and isinstance(joined_via.get("uri"), str):
+            joined_uri = joined_via["uri"]
         labels = self_labels(record, did, labels_uri, row.cid)
-    associated = _associated({name: parsed(body.json) for name, (_, body) in records.items()})
+    values = {name: parsed(body.json) for name, (_, body) in records.items()}
+    associated = _associated(values)
     is_labeler = names.LABELER in records
     labeler = b'"labeler":true,' if is_labeler else b""
     return Card(
@@ -104,11 +110,13 @@ def build(
         labels_uri=labels_uri,
         pinned_uri=pinned_uri,
         is_labeler=is_labeler,
+        allows_subscriptions=_allowed(values),
+        joined_uri=joined_uri,
     )
 
 
-def _shown_ms(created: object, body: Body) -> int:
-    """A profile stands in no list: its time is that of the version shown."""
+def shown_ms(created: object, body: Body) -> int:
+    """The time of the version shown, of what is not read in the order of its time."""
     try:
         claimed_ms = parse_datetime_us(created) // 1000 if isinstance(created, str) else body.indexed_ms
     except BadInput:
@@ -122,10 +130,13 @@ def _associated(records: dict[str, dict[str, Any]]) -> bytes:
     if chat is not None:
         shown = {k: chat[k] for k in ("allowIncoming", "allowGroupInvites") if isinstance(chat.get(k), str)}
         members.append(b'"chat":' + text(shown))
-    allow = records.get(names.NOTIFICATION_DECLARATION, {}).get("allowSubscriptions")
-    allow = allow if isinstance(allow, str) else "followers"
-    members.append(b'"activitySubscription":' + text({"allowSubscriptions": allow}))
+    members.append(b'"activitySubscription":' + text({"allowSubscriptions": _allowed(records)}))
     return b",".join(members)
+
+
+def _allowed(records: dict[str, dict[str, Any]]) -> str:
+    allow = records.get(names.NOTIFICATION_DECLARATION, {}).get("allowSubscriptions")
+    return allow if isinstance(allow, str) else "followers"
 
 
 def self_labels(record: dict[str, Any], did: str, uri: str, cid: str) -> list[bytes]:

@@ -8,15 +8,19 @@ from typing import NamedTuple
 
 from appliance.errors import BadInput
 from appliance.protocol.syntax import parse_at_uri
-from appliance.store import actor_reads, collections, post_reads
+from appliance.store import collections, graph_reads, post_reads
 from appliance.store import timeline as skeletons
 from appliance.store.timeline import AuthorFilter, Item, Place
 from appliance.timeline import cursors
+from appliance.timeline.filling import FETCHES_MAX, Page, fill
 from appliance.timeline.hydration import STRANGER, State
 from appliance.timeline.names import POST
 from appliance.timeline.presenting import Presenter
 
-FETCHES_MAX = 10
+LIKE_LINK = 1
+# What a mute may be limited to: bits of mute.only.
+ONLY_REPOSTS = 1
+ONLY_QUOTES = 2
 
 Skeleton = Callable[[Place, int], list[Item]]
 
@@ -92,6 +96,65 @@ def author_feed(
     )
 
 
+def list_feed(state: State, list_record: int, cursor: str | None, limit: int) -> Page:
+    """Posts of those on a list, by the rules of the timeline; nobody with whom its owner is in a block."""
+    state.load_things([list_record])
+    state.finish()
+    if not state.sees_thing(list_record):
+        return Page([], None)
+    owner = state.things[list_record].actor
+    presenter = Presenter(state)
+
+    def show(items: list[Item]) -> list[bytes]:
+        state.load_pairs([(owner, item.actor) for item in items])
+        _load(state, items)
+        kept = [
+            item
+            for item in items
+            if _in_timeline(state, item) and not state.blocking_each_other(owner, item.actor)
+        ]
+        return [view for item in kept if (view := presenter.feed_item(item)) is not None]
+
+    return fill(partial(skeletons.list_page, state.reader, list_record), show, cursor, limit)
+
+
+def likes(state: State, viewer: int, cursor: str | None, limit: int) -> Page:
+    """What the viewer likes, by the time of the likes."""
+    presenter = Presenter(state)
+
+    def show(links: list[graph_reads.Link]) -> list[bytes]:
+        items = [Item(link.subject, 0, link.subject, 0, link.sort_ms, link.tie) for link in links]
+        _load(state, items)
+        rows = [(item, state.records.get(item.subject)) for item in items]
+        kept = [item for item, row in rows if row is not None and not state.blocked(row.actor)]
+        return [view for item in kept if (view := presenter.feed_item(item)) is not None]
+
+    return fill(partial(graph_reads.links_by, state.reader, LIKE_LINK, viewer), show, cursor, limit)
+
+
+def quotes(state: State, post: int, cursor: str | None, limit: int) -> Page:
+    """postViews of the posts that quote this one."""
+    presenter = Presenter(state)
+    state.load_records([post])
+    author = state.actor_of(post)
+
+    def show(links: list[graph_reads.Link]) -> list[bytes]:
+        ids = [link.id for link in links]
+        state.load_posts(ids, with_context=False)
+        state.finish(pairs=[] if author is None else [(author, link.actor) for link in links])
+        views = []
+        for link in links:
+            third = author is not None and state.blocking_each_other(author, link.actor)
+            if state.blocked(link.actor) or third or state.needs_review(link.id):
+                continue
+            view = presenter.post(link.id)
+            if view is not None:
+                views.append(b"{" + view + b"}")
+        return views
+
+    return fill(partial(graph_reads.quotes_of, state.reader, post), show, cursor, limit)
+
+
 def _fill(
     state: State,
     presenter: Presenter,
@@ -164,8 +227,14 @@ def _in_timeline(state: State, item: Item) -> bool:
     if row is None:
         return False
     for actor in (row.actor, item.actor):
-        if state.blocked(actor) or actor in state.muted:
+        if state.blocked(actor) or state.is_muted(actor):
             return False
+    in_part = state.relations.muted_of
+    if in_part and (
+        (item.flags & skeletons.REPOST and in_part.get(item.actor, 0) & ONLY_REPOSTS)
+        or ((row.flags or 0) & skeletons.QUOTE and in_part.get(row.actor, 0) & ONLY_QUOTES)
+    ):
+        return False
     parent = state.records.get(row.parent) if row.parent is not None else None
     if parent is not None:
         if state.blocked(parent.actor):
@@ -181,7 +250,7 @@ def _in_author_feed(state: State, item: Item) -> bool:
     row = state.records.get(item.subject)
     if row is None or state.blocked(row.actor) or state.blocked(item.actor):
         return False
-    return row.actor not in state.muted or item.actor in state.muted
+    return not state.is_muted(row.actor) or state.is_muted(item.actor)
 
 
 def _whole_threads(state: State, items: list[Item]) -> set[int]:
@@ -232,12 +301,8 @@ def refuse_blocked(state: State, actor: int) -> None:
     if state.viewer is None or state.viewer == STRANGER:
         return
     did = state.actors[actor].did
-    if any(
-        kind == actor_reads.BLOCK
-        for kind, _, _ in actor_reads.from_viewer(state.reader, state.viewer, [actor])
-    ):
+    state.finish(actors=[actor])
+    if actor in state.blocking or state.blocking_list(actor) is not None:
         raise BadInput(f"Requester has blocked actor: {did}", name="BlockedActor")
-    if any(
-        kind == actor_reads.BLOCK for kind, _, _ in actor_reads.to_viewer(state.reader, state.viewer, [actor])
-    ):
+    if actor in state.blocked_by or state.is_blocked_by_list(actor):
         raise BadInput(f"Requester is blocked by actor: {did}", name="BlockedByActor")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from appliance.store import actor_reads, post_reads
-from appliance.store.actor_reads import BLOCK, ActorRow, SelfRecord
-from appliance.store.collections import NSIDS
+from appliance.store import actor_reads, list_reads, post_reads, thing_reads, thread_reads
+from appliance.store.actor_reads import ActorRow, SelfRecord
+from appliance.store.collections import NSIDS, POST_GATE, THREAD_GATE
 from appliance.store.database import Reader
-from appliance.store.post_reads import LIKE, LIVING, MENTIONED, LabelRow, RecordRow
-from appliance.timeline import cards, posts
+from appliance.store.post_reads import LIVING, MENTIONED, LabelRow, RecordRow
+from appliance.timeline import cards, posts, relations, surroundings, things
 from appliance.timeline.asker import Asker
 from appliance.timeline.cards import Card
+from appliance.timeline.gates import PostGate, ThreadGate
 from appliance.timeline.json_text import instant
 from appliance.timeline.labelers import Labeler
 from appliance.timeline.names import POST
@@ -19,7 +20,10 @@ from appliance.timeline.shared import Relations, Rows, Shared
 
 # A viewer whom no row mentions: signed in, but nothing here is theirs.
 STRANGER = -1
+KNOWN_LIKERS_AMONG = 500
 
+_NO_GATES: dict[int, ThreadGate | PostGate] = {}
+_REVIEW = "needs-review"
 _HIDING = frozenset({"!takedown", "!suspend"})
 
 
@@ -43,23 +47,33 @@ class State:
         self.records, self.texts = rows.records, rows.texts
         self.actors, self.cards = rows.actors, rows.cards
         self.blocks, self._pairs = rows.blocks, rows.pairs
+        self._list_blocks = rows.list_blocks
+        self.things, self.sayings = rows.things, rows.sayings
+        self.gates = rows.gates
         viewer = STRANGER if self.viewer is None else self.viewer
-        relations = rows.viewers.get(viewer)
-        if relations is None:
-            relations = rows.viewers[viewer] = Relations()
-        self.relations = relations
-        self.following, self.followed_by = relations.following, relations.followed_by
-        self.blocking, self.blocked_by = relations.blocking, relations.blocked_by
-        self.muted, self.bookmarked = relations.muted, relations.bookmarked
-        self.likes, self.reposts = relations.likes, relations.reposts
+        known = rows.viewers.get(viewer)
+        if known is None:
+            known = rows.viewers[viewer] = Relations()
+        self.relations = known
+        self.following, self.followed_by = known.following, known.followed_by
+        self.blocking, self.blocked_by = known.blocking, known.blocked_by
+        self.muted, self.bookmarked = known.muted, known.bookmarked
+        self.likes, self.reposts = known.likes, known.reposts
+        self.list_sizes: dict[int, int] = {}
+        self.joined: dict[int, tuple[int, int]] = {}  # by starter pack: ever, and in the last week
+        self.packs: dict[str, int] = {}  # starter packs by which accounts came, by address
+        self.known_likers: dict[int, tuple[int, list[int]]] = {}  # all of them, and those to be shown
+        self.gate_lists: dict[str, int] = {}  # lists that gates name, by address
 
         self.labelers = self._labelers_that_count(asker)
         self.labels: dict[str, list[LabelRow]] = {}
         self.hidden: set[str] = set()
+        self.doubted: set[str] = set()
         # What this answer is about, of all that the snapshot's rows hold.
         self._records: set[int] = set()
-        self._shown: set[int] = set()
-        self._people: set[int] = set()
+        self.shown: set[int] = set()
+        self.lists: set[int] = set()
+        self.people: set[int] = set()
         self._labels_of: set[str] = set()
 
     def _labelers_that_count(self, asker: Asker) -> tuple[Labeler, ...]:
@@ -110,7 +124,7 @@ class State:
         """Load these as posts that may be shown, not only looked at."""
         wanted = list(dict.fromkeys(i for i in ids if i is not None))
         self.load_records(wanted)
-        self._shown.update(wanted)
+        self.shown.update(wanted)
         return self._found(wanted)
 
     def _found(self, ids: Iterable[int | None]) -> list[RecordRow]:
@@ -123,18 +137,23 @@ class State:
         ``pairs`` are actors of whom it matters whether one blocks the other.
         """
         records = self.records
+        roots = self._roots()
+        self.load_records(roots)
         everybody = {records[i].actor for i in self._records if i in records}
         everybody.update(actors)
         self.load_actors(everybody)
         self._load_texts()
+        surroundings.load_things(self, self.shown)
         self.load_pairs([*pairs, *self._quote_pairs()])
+        surroundings.load_gates(self, roots)
         if self.viewer is not None and self.viewer != STRANGER:
-            self._load_relations(self.viewer, everybody)
+            self._load_relations(self.viewer, everybody, roots)
+        surroundings.load_lists(self)
         self._load_labels()
 
     def load_actors(self, ids: Collection[int]) -> None:
         """Actors and their cards."""
-        self._people.update(ids)
+        self.people.update(ids)
         missing = [i for i in ids if i not in self.actors]
         if not missing:
             return
@@ -177,7 +196,7 @@ class State:
         """What the posts say that may be shown."""
         unknown: list[tuple[tuple[object, ...], RecordRow]] = []
         cache, texts = self.shared.fragments, self.texts
-        for i in self._shown:
+        for i in self.shown:
             row = None if i in texts else self.records.get(i)
             if row is None or row.flags is None or row.cid is None:
                 continue
@@ -201,7 +220,7 @@ class State:
 
     def _quote_pairs(self) -> list[tuple[int, int]]:
         pairs = []
-        for i in self._shown:
+        for i in self.shown:
             row = self.records.get(i)
             quoted = None if row is None or row.quote is None else self.records.get(row.quote)
             if row is not None and quoted is not None:
@@ -210,36 +229,81 @@ class State:
 
     def load_pairs(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Which of these block each other, whichever way."""
-        both = {pair for a, b in pairs if a != b for pair in ((a, b), (b, a))} - self._pairs
+        wanted = {pair for a, b in pairs if a != b for pair in ((a, b), (b, a))}
+        both = wanted - self._pairs
         if both:
             self._pairs |= both
             self.blocks |= actor_reads.blocking_pairs(self.reader, both)
+            if list_reads.any_blocks(self.reader):
+                for a, b, by in list_reads.blocking_pairs(self.reader, both):
+                    self._list_blocks.setdefault((a, b), []).append(by)
+        if self._list_blocks:
+            for pair in wanted:
+                self.lists.update(self._list_blocks.get(pair, ()))
 
-    def _load_relations(self, viewer: int, everybody: set[int]) -> None:
-        reader, relations = self.reader, self.relations
-        people = everybody - relations.people
-        self._rows.relations_kept += len(people)
-        if people:
-            relations.people |= people
-            for kind, actor, rkey in actor_reads.from_viewer(reader, viewer, people):
-                (self.blocking if kind == BLOCK else self.following)[actor] = rkey
-            for kind, actor, rkey in actor_reads.to_viewer(reader, viewer, people):
-                (self.blocked_by if kind == BLOCK else self.followed_by)[actor] = rkey
-            self.muted |= actor_reads.muted(reader, viewer, people)
-        posts_shown = self._shown - relations.posts
-        self._rows.relations_kept += len(posts_shown)
-        if posts_shown:
-            relations.posts |= posts_shown
-            for kind, post, rkey in post_reads.viewer_marks(reader, viewer, posts_shown):
-                (self.likes if kind == LIKE else self.reposts)[post] = rkey
-            self.bookmarked |= post_reads.bookmarked(reader, viewer, posts_shown)
+    def _load_relations(self, viewer: int, everybody: set[int], roots: set[int]) -> None:
+        known = self.relations
+        kept = relations.load_people(self.reader, known, viewer, everybody)
+        kept += relations.load_posts(self.reader, known, viewer, self.shown)
+        self._rows.relations_kept += kept
+        relations.load_threads(self.reader, known, viewer, roots)
+        for lists in (known.on_lists, known.blocking_lists):
+            for person in everybody & lists.keys():
+                self.lists.update(lists[person])
+
+    def _roots(self) -> set[int]:
+        """The threads of the posts that may be shown."""
+        rows = self._found(self.shown)
+        return {row.id if row.root is None else row.root for row in rows if row.flags is not None}
+
+    def load_things(self, ids: Iterable[int]) -> None:
+        """Lists, feeds, starter packs and labelers that may be shown, with whose they are."""
+        self._show(ids)
+
+    def load_lists(self, ids: Iterable[int]) -> None:
+        """Lists that stand between people, with what decides whether they count."""
+        self.lists.update(ids)
+        surroundings.load_lists(self)
+
+    def load_known_likers(self, post: int) -> None:
+        """Who of those whom the viewer follows likes the post."""
+        if self.viewer is None or self.viewer == STRANGER:
+            return
+        found = thread_reads.known_likers(self.reader, self.viewer, post, KNOWN_LIKERS_AMONG)
+        if found:
+            self.finish(actors=found)
+            found = [i for i in found if self.actors[i].status != "deleted"]
+            shown = [i for i in found if self.sees_actor(i) and not self.blocked(i)]
+            if found:
+                self.known_likers[post] = (len(found), shown)
+
+    def load_packs(self, actors: Iterable[int]) -> None:
+        """The starter packs by which these accounts came, as far as they are here."""
+        self.load_actors(list(actors))
+        for actor in actors:
+            uri = self.cards[actor].joined_uri if actor in self.cards else None
+            pack = None if uri is None else thing_reads.find(self.reader, uri)
+            if uri is not None and pack is not None:
+                self.packs[uri] = pack
+        self._show(self.packs.values())
+
+    def thread_gate(self, root: int) -> ThreadGate | None:
+        """The gate of the thread that begins with this post."""
+        gate = self.gates.get(root, _NO_GATES).get(THREAD_GATE)
+        return gate if isinstance(gate, ThreadGate) else None
+
+    def post_gate(self, post: int) -> PostGate | None:
+        """The gate of this post against quotes."""
+        gate = self.gates.get(post, _NO_GATES).get(POST_GATE)
+        return gate if isinstance(gate, PostGate) else None
 
     def _load_labels(self) -> None:
         if not self.labelers or not post_reads.has_labels(self.reader):
             return
         texts, cards_by_actor = self.texts, self.cards
-        uris = {texts[i].uri for i in self._shown if i in texts}
-        for actor in self._people:
+        uris = {texts[i].uri for i in self.shown if i in texts}
+        uris |= {self.sayings[i].uri for i in self.shown | self.lists if i in self.sayings}
+        for actor in self.people:
             card = cards_by_actor.get(actor)
             if card is not None:
                 uris.add(card.did)
@@ -256,13 +320,15 @@ class State:
             self.labels.setdefault(row.uri, []).append(row)
             if row.val in _HIDING and row.src in redacting:
                 self.hidden.add(row.uri)
+            elif row.val == _REVIEW and row.src in redacting:
+                self.doubted.add(row.uri)
 
     def lacks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Ids of records and actors that were looked at to be shown, and of which only the name is here."""
         records, actors = self.records, self.actors
-        named = [i for i in self._shown if i in records and records[i].state == MENTIONED]
+        named = [i for i in self.shown if i in records and records[i].state == MENTIONED]
         owners = {records[i].actor for i in named}
-        people = [i for i in self._people if i in actors and not actors[i].known and i not in owners]
+        people = [i for i in self.people if i in actors and not actors[i].known and i not in owners]
         return tuple(named), tuple(people)
 
     # ------------------------------------------------------------ rules
@@ -288,18 +354,83 @@ class State:
             return False
         return self.sees_actor(row.actor)
 
+    def needs_review(self, record: int) -> bool:
+        """Whether a labeler that may hide things asks to look at the post or its author first.
+
+        Whoever follows the author sees it all the same.
+        """
+        text, row = self.texts.get(record), self.records.get(record)
+        if not self.doubted or text is None or row is None or row.actor in self.following:
+            return False
+        return row.actor != self.viewer and not self.doubted.isdisjoint(
+            (text.uri, self.actors[row.actor].did)
+        )
+
     def sees_record(self, record: int) -> bool:
         """Whether this record of any kind lives and is not taken down."""
         row = self.records.get(record)
         return row is not None and row.state == LIVING and (row.takedown is None or self.operator)
 
+    def sees_thing(self, record: int | None) -> bool:
+        """Whether this is a list, feed, starter pack or labeler that exists for the caller."""
+        row = self.things.get(record) if record is not None else None
+        if row is None:
+            return False
+        if not self.operator and (row.takedown is not None or self.sayings[row.id].uri in self.hidden):
+            return False
+        return self.sees_actor(row.actor)
+
     def blocked(self, actor: int) -> bool:
-        """Whether the viewer and this account block each other, either way."""
-        return actor in self.blocking or actor in self.blocked_by
+        """Whether the viewer and this account block each other, either way, by list too."""
+        if actor in self.blocking or actor in self.blocked_by:
+            return True
+        known = self.relations
+        if not (known.blocked_lists or known.holding):
+            return False
+        return self.blocking_list(actor) is not None or self.is_blocked_by_list(actor)
+
+    def is_muted(self, actor: int) -> bool:
+        """Whether the viewer mutes all of this account, by list too."""
+        return actor in self.muted or self.muting_list(actor) is not None
+
+    def muting_list(self, actor: int) -> int | None:
+        """The list by which the viewer mutes this account."""
+        known = self.relations
+        if not known.muted_lists:
+            return None
+        lists = known.on_lists.get(actor, ())
+        return next((i for i in lists if i in known.muted_lists and self.list_counts(i)), None)
+
+    def blocking_list(self, actor: int) -> int | None:
+        """The list by which the viewer blocks this account."""
+        known = self.relations
+        if not known.blocked_lists:
+            return None
+        lists = known.on_lists.get(actor, ())
+        return next((i for i in lists if i in known.blocked_lists and self.list_counts(i)), None)
+
+    def is_blocked_by_list(self, actor: int) -> bool:
+        """Whether this account blocks the viewer by a list."""
+        return any(self.list_counts(i) for i in self.relations.blocking_lists.get(actor, ()))
+
+    def list_counts(self, record: int) -> bool:
+        """Whether mutes and blocks by this list hold: it lives, moderates, and its owner is active."""
+        said = self.sayings.get(record)
+        return said is not None and said.purpose == things.MODERATING and self.sees_thing(record)
 
     def blocking_each_other(self, one: int, other: int) -> bool:
-        """Whether these two do; the pair must have been loaded."""
-        return (one, other) in self.blocks or (other, one) in self.blocks
+        """Whether these two do, by list too; the pair must have been loaded."""
+        if (one, other) in self.blocks or (other, one) in self.blocks:
+            return True
+        if not self._list_blocks:
+            return False
+        lists = (*self._list_blocks.get((one, other), ()), *self._list_blocks.get((other, one), ()))
+        return any(self.list_counts(i) for i in lists)
+
+    @property
+    def any_blocks(self) -> bool:
+        """Whether any two of those who were looked at block each other."""
+        return bool(self.blocks or self._list_blocks)
 
     def actor_of(self, record: int | None) -> int | None:
         """Whose record that is."""

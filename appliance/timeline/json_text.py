@@ -10,6 +10,7 @@ import orjson
 
 from appliance.errors import BadInput
 from appliance.protocol.syntax import parse_datetime_us
+from appliance.store.post_reads import LabelRow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS = -62_135_596_800_000  # 0001-01-01T00:00:00Z, which is how some programs say "no date"
@@ -38,3 +39,11 @@ def normal_instant(value: object) -> str:
 def joined(parts: Iterable[bytes]) -> bytes:
     """An array of finished values."""
     return b"[" + b",".join(parts) + b"]"
+
+
+def label(row: LabelRow) -> bytes:
+    """A labeler's word as views show it."""
+    view = {"src": row.src, "uri": row.uri, "val": row.val, "cts": row.cts}
+    if row.cid:
+        view["cid"] = row.cid
+    return text(view)

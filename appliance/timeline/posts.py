@@ -21,6 +21,7 @@ class PostText(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     number: int  # of this value: no other of the process has it
     uri: str
     head: bytes  # members uri, cid, indexedAt
+    sort_ms: int
     record: bytes
     labels: tuple[bytes, ...]
     labels_json: bytes  # the array of them
@@ -55,6 +56,7 @@ def build(did: str, uri: str, cid: str, sort_ms: int, body: bytes, images: str, 
         number=next(_numbers),
         uri=uri,
         head=text({"uri": uri, "cid": cid, "indexedAt": instant(sort_ms)})[1:-1],
+        sort_ms=sort_ms,
         record=body,
         labels=tuple(labels),
         labels_json=joined(labels),

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import orjson
-
 from appliance.store.actor_reads import Counts
-from appliance.store.post_reads import LabelRow, RecordRow
+from appliance.store.post_reads import RecordRow
 from appliance.store.timeline import BREAKS_POST_GATE, BREAKS_THREAD_GATE, Item
 from appliance.store.timeline import REPOST as REPOST_FLAG
-from appliance.timeline import names
+from appliance.timeline import names, permissions
 from appliance.timeline.hydration import State
-from appliance.timeline.json_text import instant, joined, text
+from appliance.timeline.json_text import instant, joined, label, text
 from appliance.timeline.posts import PostText
+from appliance.timeline.thing_views import ThingViews
 
 _NO_RELATION = (
     b',"viewer":{"muted":false,"mutedOnlyReposts":false,"mutedOnlyQuoteposts":false,"blockedBy":false}'
@@ -26,6 +25,14 @@ _NOTHING_DONE = b',"viewer":{"bookmarked":false,"threadMuted":false,"embeddingDi
 # What most viewers did with most posts: views with these are worth keeping.
 _COMMON = (b"", _NOTHING_DONE)
 _EMBEDS_MAX = 2
+KNOWN_MAX = 5
+# How a quoted record begins that can't be shown.
+_NO_RECORD = tuple(
+    b'{"record":{"$type":"app.bsky.embed.record#%b"' % why
+    for why in (b"viewBlocked", b"viewDetached", b"viewNotFound")
+)
+_THREAD_GATE = 256
+_RULED = BREAKS_THREAD_GATE | _THREAD_GATE | 512
 
 
 class Presenter:
@@ -36,6 +43,7 @@ class Presenter:
         self._basic: dict[int, bytes | None] = {}
         self._relations = state.relations.json
         self._posts: dict[tuple[int, int], bytes | None] = {}
+        self.things = ThingViews(state, self.profile_basic, self.profile)
 
     # ------------------------------------------------------------ people
 
@@ -68,8 +76,28 @@ class Presenter:
             return b""
         relation = self._relations.get(actor)
         if relation is None:
-            relation = self._relations[actor] = self._relation(actor)
+            relation = self._relation(actor)
+            known = self._state.relations
+            if actor not in known.on_lists and actor not in known.blocking_lists:
+                self._relations[actor] = relation
         return relation
+
+    def subscribed_profile(self, actor: int) -> bytes | None:
+        """profileView with what of the account the viewer wants to be told."""
+        view = self.profile(actor)
+        told = self._subscription(actor)
+        if view is None or not told:
+            return view
+        # The viewer's bits are one object, and its end is the first that closes after them.
+        relation = self._relation_of(actor)
+        return view.replace(relation, relation[:-1] + told + b"}", 1)
+
+    def _subscription(self, actor: int) -> bytes:
+        subscribed = self._state.relations.subscribed.get(actor)
+        if subscribed is None or not self._may_be_told(actor):
+            return b""
+        told = _bool(subscribed.post), _bool(subscribed.reply)
+        return b',"activitySubscription":{"post":%b,"reply":%b}' % told
 
     def profile_detailed(
         self, actor: int, counts: Counts, owned: dict[str, int], known: tuple[int, list[int]] | None
@@ -83,6 +111,7 @@ class Presenter:
         if known is not None:
             views = [view for i in known[1] if (view := self.profile_basic(i)) is not None]
             viewer = b',"knownFollowers":{"count":%d,"followers":%b}' % (known[0], joined(views))
+        viewer += self._subscription(actor)
         numbers = b'"followersCount":%d,"followsCount":%d,"postsCount":%d' % (
             counts.followers,
             counts.follows,
@@ -94,12 +123,15 @@ class Presenter:
             owned[names.STARTER_PACK],
             b"true" if card.is_labeler else b"false",
         )
+        pack = state.packs.get(card.joined_uri) if card.joined_uri else None
+        joined_via = None if pack is None else self.things.starter_pack_basic(pack)
         members = [
             card.basic,
             b'"associated":{' + associated + card.associated + b"}",
             card.more,
             card.detail,
             numbers,
+            _member("joinedViaStarterPack", joined_via)[1:],
             b'"labels":' + self._actor_labels(actor),
         ]
         return b"{" + b",".join(m for m in members if m) + self._relation(actor, viewer) + b"}"
@@ -113,16 +145,25 @@ class Presenter:
         following = state.following.get(actor) if actor != state.viewer else None
         followed_by = state.followed_by.get(actor) if actor != state.viewer else None
         blocking = state.blocking.get(actor)
-        muted = actor in state.muted
-        blocked_by = actor in state.blocked_by
-        if not (following or followed_by or blocking or muted or blocked_by or more):
+        block_list, mute_list = state.blocking_list(actor), state.muting_list(actor)
+        muted = actor in state.muted or mute_list is not None
+        in_part = state.relations.muted_of.get(actor, 0)
+        blocked_by = actor in state.blocked_by or state.is_blocked_by_list(actor)
+        told = following, followed_by, blocking, muted, in_part, blocked_by, more
+        if not any(told) and block_list is None:
             return _NO_RELATION
         parts = [
-            b',"viewer":{"muted":%b,"mutedOnlyReposts":false,"mutedOnlyQuoteposts":false,"blockedBy":%b'
-            % (b"true" if muted else b"false", b"true" if blocked_by else b"false")
+            b',"viewer":{"muted":%b,"mutedOnlyReposts":%b,"mutedOnlyQuoteposts":%b,"blockedBy":%b'
+            % (_bool(muted), _bool(in_part & 1), _bool(in_part & 2), _bool(blocked_by))
         ]
+        if mute_list is not None:
+            parts.append(_member("mutedByList", self.things.list_basic(mute_list)))
+        if block_list is not None:
+            parts.append(_member("blockingByList", self.things.list_basic(block_list)))
         if blocking:
             parts.append(_address("blocking", state.viewer_did, names.BLOCK, blocking))
+        elif block_list is not None:
+            parts.append(b',"blocking":' + text(state.sayings[block_list].uri))
         elif not blocked_by:
             if following:
                 parts.append(_address("following", state.viewer_did, names.FOLLOW, following))
@@ -133,11 +174,20 @@ class Presenter:
         parts.append(b"}")
         return b"".join(parts)
 
+    def _may_be_told(self, actor: int) -> bool:
+        """Whether the account lets the viewer subscribe to what it does."""
+        state = self._state
+        allowed = state.cards[actor].allows_subscriptions
+        if allowed == "none" or state.blocked(actor):
+            return False
+        mutual = actor in state.followed_by
+        return actor in state.following and (mutual if allowed == "mutuals" else True)
+
     def _actor_labels(self, actor: int) -> bytes:
         card = self._state.cards[actor]
         labels = self._state.labels
         stated = [*labels.get(card.did, ()), *labels.get(card.labels_uri, ())]
-        return joined([*map(_label, stated), *card.labels]) if stated else card.labels_json
+        return joined([*map(label, stated), *card.labels]) if stated else card.labels_json
 
     # ------------------------------------------------------------ posts
 
@@ -156,7 +206,7 @@ class Presenter:
             return None
         row, said = state.records[record], state.texts[record]
         done = self._done(row, said)
-        if said.quote_uri is not None or state.labels:
+        if said.quote_uri is not None or state.labels or (row.flags or 0) & _THREAD_GATE:
             before, after = self._around_relation(row, said, done)
         else:
             # Nothing of others is in it, and of the viewer's only what is in the key.
@@ -191,6 +241,7 @@ class Presenter:
                 done,
                 b',"labels":',
                 self._post_labels(said),
+                _member("threadgate", self.things.thread_gate(row.id)) if row.root is None else b"",
             )
         )
         return before, after
@@ -203,24 +254,34 @@ class Presenter:
         like, repost = state.likes.get(row.id), state.reposts.get(row.id)
         own = row.actor == state.viewer
         bookmarked = row.id in state.bookmarked
-        if not (like or repost or own or bookmarked):
+        root = row.id if row.root is None else row.root
+        muted = root in state.relations.muted_threads
+        flags = (row.flags or 0) | (state.records[root].flags or 0 if root in state.records else 0)
+        likers = state.known_likers.get(row.id)
+        if not (like or repost or own or bookmarked or muted or likers or flags & _RULED):
             return _NOTHING_DONE
         parts = [
-            b',"viewer":{"bookmarked":%b,"threadMuted":false,"embeddingDisabled":false'
-            % (b"true" if bookmarked else b"false")
+            b',"viewer":{"bookmarked":%b,"threadMuted":%b,"embeddingDisabled":%b'
+            % (_bool(bookmarked), _bool(muted), _bool(permissions.quotes_closed(state, row)))
         ]
+        closed = permissions.replies_closed(state, row, root)
+        if closed is not None:
+            parts.append(b',"replyDisabled":%b' % _bool(closed))
         if like:
             parts.append(_address("like", state.viewer_did, names.LIKE, like))
         if repost:
             parts.append(_address("repost", state.viewer_did, names.REPOST, repost))
         if own and state.cards[row.actor].pinned_uri:
             parts.append(b',"pinned":' + text(state.cards[row.actor].pinned_uri == said.uri))
+        if likers:
+            shown = [view for i in likers[1][:KNOWN_MAX] if (view := self.profile_basic(i)) is not None]
+            parts.append(b',"knownLikers":{"count":%d,"actors":%b}' % (likers[0], joined(shown)))
         parts.append(b"}")
         return b"".join(parts)
 
     def _post_labels(self, said: PostText) -> bytes:
         stated = self._state.labels.get(said.uri)
-        return joined([*map(_label, stated), *said.labels]) if stated else said.labels_json
+        return joined([*map(label, stated), *said.labels]) if stated else said.labels_json
 
     # ------------------------------------------------------------ embeds
 
@@ -231,6 +292,8 @@ class Presenter:
             return None
         quoted = b'{"record":' + self._quoted(row, said.quote_uri, depth=depth + 1) + b"}"
         if said.media is not None:
+            if quoted.startswith(_NO_RECORD):
+                quoted = b'{"$type":"app.bsky.embed.record#view",' + quoted[1:]
             return (
                 b'{"$type":"app.bsky.embed.recordWithMedia#view","media":'
                 + said.media
@@ -249,8 +312,10 @@ class Presenter:
             or (not state.operator and author != row.actor and state.blocking_each_other(row.actor, author))
         ):
             return b'{"$type":"app.bsky.embed.record#viewBlocked",' + self._blocked(uri, author) + b"}"
-        if (row.flags or 0) & BREAKS_POST_GATE:
+        if (row.flags or 0) & BREAKS_POST_GATE or permissions.is_detached(state, row, target):
             return b'{"$type":"app.bsky.embed.record#viewDetached","detached":true,"uri":' + text(uri) + b"}"
+        if target in state.things and (thing := self.things.embedded(target)) is not None:
+            return thing
         if target is None or not state.sees_post(target):
             return b'{"$type":"app.bsky.embed.record#viewNotFound","notFound":true,"uri":' + text(uri) + b"}"
         key = (target, depth)
@@ -289,16 +354,23 @@ class Presenter:
     # ------------------------------------------------------------ what is not shown
 
     def _blocked(self, uri: str, author: int) -> bytes:
+        return b'"uri":%b,"blocked":true,"author":%b' % (text(uri), self.blocked_author(author))
+
+    def blocked_author(self, author: int) -> bytes:
+        """blockedAuthor."""
         state = self._state
         viewer = b""
         if state.viewer is not None:
-            viewer = b',"viewer":{"blockedBy":%b' % (b"true" if author in state.blocked_by else b"false")
-            blocking = state.blocking.get(author)
+            blocked_by = author in state.blocked_by or state.is_blocked_by_list(author)
+            viewer = b',"viewer":{"blockedBy":%b' % _bool(blocked_by)
+            blocking, by_list = state.blocking.get(author), state.blocking_list(author)
             if blocking:
                 viewer += _address("blocking", state.viewer_did, names.BLOCK, blocking)
+            elif by_list is not None:
+                viewer += b',"blocking":' + text(state.sayings[by_list].uri)
             viewer += b"}"
         did = text(state.actors[author].did)
-        return b'"uri":%b,"blocked":true,"author":{"did":%b%b}' % (text(uri), did, viewer)
+        return b'{"did":%b%b}' % (did, viewer)
 
     def blocked_post(self, uri: str, author: int) -> bytes:
         """blockedPost."""
@@ -345,7 +417,7 @@ class Presenter:
         root_row = state.records.get(row.root) if row.root is not None else None
         parent = self._context(parent_row, said.parent_uri or "")
         root = parent if row.root == row.parent else self._context(root_row, said.root_uri or "")
-        if not state.operator and state.blocks:
+        if not state.operator and state.any_blocks:
             if parent_row is not None and root_row is not None and root.is_post:
                 above = state.actor_of(parent_row.root)
                 if state.blocking_each_other(row.actor, root_row.actor) or (
@@ -387,8 +459,9 @@ def _address(name: str, did: str | None, collection: str, rkey: str) -> bytes:
     return f',"{name}":"at://{did}/{collection}/{rkey}"'.encode()
 
 
-def _label(row: LabelRow) -> bytes:
-    label = {"src": row.src, "uri": row.uri, "val": row.val, "cts": row.cts}
-    if row.cid:
-        label["cid"] = row.cid
-    return orjson.dumps(label)
+def _member(name: str, value: bytes | None) -> bytes:
+    return b"" if value is None else b',"%b":%b' % (name.encode(), value)
+
+
+def _bool(value: object) -> bytes:
+    return b"true" if value else b"false"

@@ -23,6 +23,7 @@ def detailed(state: State, actors: Sequence[int]) -> list[bytes]:
         for subject, follower in graph_reads.known_followers(state.reader, state.viewer, actors):
             known.setdefault(subject, []).append(follower)
     shown = {actor: list(dict.fromkeys(ids)) for actor, ids in known.items()}
+    state.load_packs(actors)
     pairs = [(actor, i) for actor, ids in shown.items() for i in ids]
     state.finish(actors=[*actors, *(i for ids in shown.values() for i in ids)], pairs=pairs)
     counts = actor_reads.counts(state.reader, actors)

@@ -10,10 +10,13 @@ from appliance.store.actor_reads import ActorRow
 from appliance.store.changes import Changed
 from appliance.store.database import Reader
 from appliance.store.post_reads import RecordRow
+from appliance.store.thing_reads import Subscription, ThingRow
 from appliance.timeline import labelers
 from appliance.timeline.cards import Card
 from appliance.timeline.fragments import Fragments
+from appliance.timeline.gates import PostGate, ThreadGate
 from appliance.timeline.posts import PostText
+from appliance.timeline.things import Thing
 
 ROWS_MAX = 50_000
 RELATIONS_MAX = 200_000
@@ -59,6 +62,18 @@ class Relations:
         self.blocking: dict[int, str] = {}
         self.blocked_by: dict[int, str] = {}
         self.muted: set[int] = set()
+        self.muted_of: dict[int, int] = {}  # who is muted in part, and of what
+        self.muted_lists: set[int] = set()
+        self.blocked_lists: dict[int, str] = {}
+        self.holding: list[int] = []  # lists with the viewer on them that somebody blocks
+        self.lists_read = False
+        # Lists by person: of those that the viewer mutes or blocks, who is on which; of those that hold
+        # the viewer, who blocks which.
+        self.on_lists: dict[int, list[int]] = {}
+        self.blocking_lists: dict[int, list[int]] = {}
+        self.subscribed: dict[int, Subscription] = {}
+        self.threads: set[int] = set()
+        self.muted_threads: set[int] = set()
         self.posts: set[int] = set()
         self.likes: dict[int, str] = {}
         self.reposts: dict[int, str] = {}
@@ -82,6 +97,10 @@ class Rows:
         self.cards: dict[int, Card] = {}
         self.pairs: set[tuple[int, int]] = set()
         self.blocks: set[tuple[int, int]] = set()
+        self.list_blocks: dict[tuple[int, int], list[int]] = {}
+        self.things: dict[int, ThingRow] = {}
+        self.sayings: dict[int, Thing] = {}
+        self.gates: dict[int, dict[int, ThreadGate | PostGate]] = {}  # by post and collection
         self.viewers: dict[int, Relations] = {}
         self.relations_kept = 0
 
@@ -94,6 +113,9 @@ class Rows:
         for record in changed.records:
             self.records.pop(record, None)
             self.texts.pop(record, None)
+            self.things.pop(record, None)
+            self.sayings.pop(record, None)
+            self.gates.pop(record, None)
         for actor in changed.actors:
             self.actors.pop(actor, None)
             self.cards.pop(actor, None)
@@ -102,3 +124,6 @@ class Rows:
         if changed.blocks:
             self.pairs.clear()
             self.blocks.clear()
+            self.list_blocks.clear()
+        if changed.lists:
+            self.viewers.clear()

@@ -21,7 +21,7 @@ _HEAD = b'{"$type":"app.bsky.feed.defs#threadViewPost","post":{'
 
 def thread(state: State, anchor: int, uri: str, depth: int, height: int) -> bytes | None:
     """The thread around a post as nested threadViewPosts; None where the post does not exist."""
-    above = _without_circle(anchor, post_reads.above(state.reader, anchor, height))
+    above = without_circle(anchor, post_reads.above(state.reader, anchor, height))
     below = post_reads.below(state.reader, anchor, depth, REPLIES_MAX)
     children: dict[int, list[int]] = {}
     seen = {anchor}
@@ -39,7 +39,14 @@ def thread(state: State, anchor: int, uri: str, depth: int, height: int) -> byte
     return _write(state, presenter, row, above, children, depth)
 
 
-def _without_circle(anchor: int, above: list[int]) -> list[int]:
+def gate(state: State, anchor: int) -> bytes:
+    """The member that says who may answer in the thread, where its author said so."""
+    row = state.records[anchor]
+    view = Presenter(state).things.thread_gate(_root_of(row))
+    return b"" if view is None else b',"threadgate":' + view
+
+
+def without_circle(anchor: int, above: list[int]) -> list[int]:
     """Edited posts can answer each other: the way up ends where it comes back to itself."""
     seen = {anchor}
     for place, post in enumerate(above):

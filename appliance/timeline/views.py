@@ -7,24 +7,22 @@ returns finished JSON. Pages take ``answer.parsed()``, so a page and an API answ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
-import orjson
 
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.errors import BadInput
-from appliance.protocol.syntax import AtUri, parse_at_uri
-from appliance.store import actor_reads, post_reads
-from appliance.store.collections import NUMBERS
+from appliance.store import actor_reads
 from appliance.store.database import Database, Reader
-from appliance.timeline import feeds, graph, labelers, profiles, threads
+from appliance.timeline import feeds, graph, profiles, threads
+from appliance.timeline.answering import Answer, Answering, paged, record_of, visible, with_did
 from appliance.timeline.asker import Asker
-from appliance.timeline.hydration import STRANGER, State
+from appliance.timeline.filling import Page
+from appliance.timeline.hydration import State
 from appliance.timeline.json_text import joined, text
 from appliance.timeline.presenting import Presenter
-from appliance.timeline.shared import Shared
 
 T = TypeVar("T")
 
@@ -32,35 +30,12 @@ THREAD_DEPTH_DEFAULT = 6
 THREAD_HEIGHT_DEFAULT = 80
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """JSON, and what goes into headers: the viewer's revision here, the labelers that counted.
-
-    ``error`` is set instead of a body where even a refusal carries those headers. ``newer`` is the
-    cursor above the first row of a home timeline, '' where that is not known or nothing is there.
-    ``records`` and ``people`` are ids of what a member's answer would show if it were here.
-    """
-
-    body: bytes
-    rev: str | None = None
-    labelers: str = ""
-    error: BadInput | None = None
-    newer: str = ""
-    records: tuple[int, ...] = ()
-    people: tuple[int, ...] = ()
-
-    def parsed(self) -> Any:
-        """The JSON as values, for pages. Raises the error if there is one."""
-        if self.error is not None:
-            raise self.error
-        return orjson.loads(self.body)
-
-
 class Views:
-    """The read side. Everything raises BadInput for what can't be answered."""
+    """The feeds, posts and people. Everything raises BadInput for what can't be answered."""
 
     def __init__(self, database: Database, settings: Settings, clock: Clock) -> None:
         self._database = database
-        self._shared = Shared(settings, clock)
+        self.answering = Answering(database, settings, clock)
 
     async def timeline(self, asker: Asker, *, cursor: str | None = None, limit: int = 50) -> Answer:
         """getTimeline."""
@@ -77,9 +52,9 @@ class Views:
             nonlocal newer
             page = read(state)
             newer = page.newer
-            return _paged(b'"feed":' + joined(page.views), page.cursor)
+            return paged(b'"feed":' + joined(page.views), page.cursor)
 
-        answer = await self._answer(asker, members, with_rev=True)
+        answer = await self.answering.answer(asker, members, with_rev=True)
         return msgspec.structs.replace(answer, newer=newer)
 
     async def author_feed(
@@ -95,21 +70,21 @@ class Views:
         """getAuthorFeed; an unknown filter is the default one."""
 
         def members(state: State) -> bytes:
-            found = _visible(state, actor)
+            found = visible(state, actor)
             if found is None:
                 raise BadInput("Profile not found")
             feeds.refuse_blocked(state, found)
             shown = feeds.FILTERS.get(only, "all")
             page = feeds.author_feed(state, found, shown, cursor, limit, pins=pins)
-            return _paged(b'"feed":' + joined(page.views), page.cursor)
+            return paged(b'"feed":' + joined(page.views), page.cursor)
 
-        return await self._answer(asker, members, with_rev=True)
+        return await self.answering.answer(asker, members, with_rev=True)
 
     async def posts(self, asker: Asker, uris: Sequence[str]) -> Answer:
         """getPosts: those that are here, each once, in the order asked for."""
 
         def members(state: State) -> bytes:
-            found = [_record_of(state, _with_did(uri)) for uri in dict.fromkeys(uris)]
+            found = [record_of(state, with_did(uri)) for uri in dict.fromkeys(uris)]
             ids = [i for i in found if i is not None]
             state.load_posts(ids, with_context=False)
             state.finish()
@@ -118,7 +93,7 @@ class Views:
             views = [view for i in shown if (view := presenter.post(i)) is not None]
             return b'"posts":' + joined([b"{" + view + b"}" for view in views])
 
-        return await self._answer(asker, members)
+        return await self.answering.answer(asker, members)
 
     async def thread(
         self,
@@ -131,13 +106,13 @@ class Views:
         """getPostThread. Nested as deep as the thread: ``parsed`` is for depths up to a few hundred."""
 
         def members(state: State) -> bytes:
-            found = _record_of(state, uri)
+            found = record_of(state, uri)
             view = None if found is None else threads.thread(state, found, uri, depth, height)
-            if view is None:
+            if found is None or view is None:
                 raise BadInput(f"Post not found: {uri}", name="NotFound")
-            return b'"thread":' + view
+            return b'"thread":' + view + threads.gate(state, found)
 
-        return await self._answer(asker, members, with_rev=True, rev_on_errors=True)
+        return await self.answering.answer(asker, members, with_rev=True, rev_on_errors=True)
 
     async def profile(self, asker: Asker, actor: str) -> Answer:
         """getProfile."""
@@ -146,7 +121,7 @@ class Views:
             (view,) = profiles.detailed(state, [profiles.get(state, actor)])
             return view[1:-1]
 
-        return await self._answer(asker, members, with_rev=True)
+        return await self.answering.answer(asker, members, with_rev=True)
 
     async def profiles(self, asker: Asker, actors: Sequence[str]) -> Answer:
         """getProfiles: those that can be shown, in the order asked for."""
@@ -156,7 +131,7 @@ class Views:
             ids = [i for i in found if i is not None]
             return b'"profiles":' + joined(profiles.detailed(state, ids))
 
-        return await self._answer(asker, members, with_rev=True)
+        return await self.answering.answer(asker, members, with_rev=True)
 
     async def follows(
         self, asker: Asker, actor: str, *, cursor: str | None = None, limit: int = 50
@@ -175,27 +150,27 @@ class Views:
         asker: Asker,
         actor: str,
         name: bytes,
-        pages: Callable[[State, int, str | None, int], graph.Page],
+        pages: Callable[[State, int, str | None, int], Page],
         cursor: str | None,
         limit: int,
     ) -> Answer:
         def members(state: State) -> bytes:
-            found = _visible(state, actor)
+            found = visible(state, actor)
             if found is None:
                 raise BadInput(f"Actor not found: {actor}")
             page = pages(state, found, cursor, limit)
             state.finish(actors=[found])
             subject = Presenter(state).profile(found)
             assert subject is not None
-            return _paged(b'"subject":%b,"%b":%b' % (subject, name, joined(page.views)), page.cursor)
+            return paged(b'"subject":%b,"%b":%b' % (subject, name, joined(page.views)), page.cursor)
 
-        return await self._answer(asker, members)
+        return await self.answering.answer(asker, members)
 
     async def likes(
         self, asker: Asker, uri: str, *, cid: str | None = None, cursor: str | None = None, limit: int = 50
     ) -> Answer:
         """getLikes."""
-        _with_did(uri)
+        with_did(uri)
         return await self._marks(asker, uri, cid, b"likes", graph.likes, cursor, limit)
 
     async def reposters(
@@ -210,17 +185,17 @@ class Views:
         uri: str,
         cid: str | None,
         name: bytes,
-        pages: Callable[[State, int, str | None, int], graph.Page],
+        pages: Callable[[State, int, str | None, int], Page],
         cursor: str | None,
         limit: int,
     ) -> Answer:
         def members(state: State) -> bytes:
-            found = _record_of(state, uri, by_handle=False)
-            page = graph.Page([], None) if found is None else pages(state, found, cursor, limit)
+            found = record_of(state, uri, by_handle=False)
+            page = Page([], None) if found is None else pages(state, found, cursor, limit)
             echo = b'"uri":' + text(uri) + (b',"cid":' + text(cid) if cid else b"")
-            return _paged(b'%b,"%b":%b' % (echo, name, joined(page.views)), page.cursor)
+            return paged(b'%b,"%b":%b' % (echo, name, joined(page.views)), page.cursor)
 
-        return await self._answer(asker, members)
+        return await self.answering.answer(asker, members)
 
     async def did_of(self, handle: str) -> str | None:
         """resolveHandle, from what is known here."""
@@ -233,67 +208,3 @@ class Views:
             return row.did if row.known else None
 
         return await self._database.read(look)
-
-    async def _answer(
-        self,
-        asker: Asker,
-        members: Callable[[State], bytes],
-        *,
-        with_rev: bool = False,
-        rev_on_errors: bool = False,
-    ) -> Answer:
-        def work(reader: Reader) -> Answer:
-            state = State(reader, self._shared, asker)
-            error = None
-            try:
-                body = b"{" + members(state) + b"}"
-            except BadInput as refused:
-                if not rev_on_errors:
-                    raise
-                body, error = b"", refused
-            rev = None
-            if with_rev and state.viewer is not None and state.viewer != STRANGER:
-                rev = actor_reads.rev(reader, state.viewer)
-            if error is not None:
-                return Answer(b"", rev, error=error)
-            wanted, people = state.lacks() if asker.member else ((), ())
-            named = labelers.text_of(state.labelers)
-            return Answer(body, rev, named, records=wanted, people=people)
-
-        return await self._database.read(work)
-
-
-def _paged(members: bytes, cursor: str | None) -> bytes:
-    return members if cursor is None else members + b',"cursor":' + text(cursor)
-
-
-def _visible(state: State, did_or_handle: str) -> int | None:
-    found = profiles.find(state, did_or_handle)
-    if found is None:
-        return None
-    state.finish(actors=[found])
-    return found if state.sees_actor(found) else None
-
-
-def _with_did(uri: str) -> str:
-    """The address, unless it names its account by handle: lists are of exact addresses."""
-    if not uri.startswith("at://did:"):
-        raise BadInput("The address must name its account by DID")
-    return uri
-
-
-def _record_of(state: State, uri: str, *, by_handle: bool = True) -> int | None:
-    """The id of a record. None for what has no row, or names no record."""
-    try:
-        at: AtUri = parse_at_uri(uri)
-    except BadInput:
-        return None
-    if not at.rkey or not (by_handle or at.authority.startswith("did:")):
-        return None
-    actor = actor_reads.find_actor(state.reader, at.authority)
-    if actor is None:
-        return None
-    collection = NUMBERS.get(at.collection)
-    if collection is None:
-        return None
-    return post_reads.find_record(state.reader, actor, collection, at.rkey)

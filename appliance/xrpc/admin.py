@@ -10,7 +10,7 @@ from appliance.errors import BadInput
 from appliance.protocol.syntax import AtUri, parse_at_uri
 from appliance.store import actor_reads, records, takedowns
 from appliance.store.database import Database, Reader, Transaction
-from appliance.timeline.views import Answer
+from appliance.timeline.answering import Answer
 from appliance.xrpc.methods import Access, Call, Method
 
 REPO = "com.atproto.admin.defs#repoRef"

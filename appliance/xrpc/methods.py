@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from appliance.timeline.answering import Answer
 from appliance.timeline.asker import Asker
-from appliance.timeline.views import Answer
 
 
 class Access(Enum):

@@ -6,7 +6,8 @@ import orjson
 
 from appliance.config import Settings
 from appliance.errors import BadInput
-from appliance.timeline.views import Answer, Views
+from appliance.timeline.answering import Answer
+from appliance.timeline.views import Views
 from appliance.xrpc.methods import Access, Call, Method
 
 

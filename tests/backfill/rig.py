@@ -17,6 +17,7 @@ from appliance.backfill.schedule import Schedule
 from appliance.clock import ManualClock
 from appliance.config import Settings
 from appliance.identity.identities import Identities
+from appliance.ingest import accounts
 from appliance.ingest.apply import Applier, Batch
 from appliance.ingest.merge import Rules
 from appliance.members import admission
@@ -67,7 +68,13 @@ class Rig:
         self.applier = Applier(self.rules)
         self.database = await Database.open(self.folder / "appliance.db")
         self.outbound = Outbound(self.settings, self.clock)
-        self.identities = Identities(self.database, self.outbound, self.settings, self.clock)
+        self.identities = Identities(
+            self.database,
+            self.outbound,
+            self.settings,
+            self.clock,
+            moved=lambda tx, actor: accounts.moved(tx, actor, self.clock.now_us()),
+        )
         self.backfill = Backfill(
             self.database,
             self.outbound,

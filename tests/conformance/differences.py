@@ -18,6 +18,12 @@ MUST = {
     "C-2": "message texts of errors are our own; error names and statuses are compared",
     "C-3": "where the official server fails with 500 (malformed cursors, a Bearer that is no JWT, handles in"
     " at-uris of lists), any refusal of ours from 400 on is equal",
+    "C-4": "getKnownFollowers is a set: their order is that in which their database found them",
+    "C-5": "of accounts that don't exist they answer getKnownFollowers without the subject that its schema"
+    " requires; ours says that there is no such account",
+    "C-7": "suggestions that they leave to services of their own are made here from what is known here",
+    "C-8": "cursors of bookmarks are keys of the server that made them: the recorded ones are ours instead",
+    "C-6": "who is deactivated may not ask with a token of his own: rule SJ-10 of the design",
 }
 
 
@@ -86,6 +92,91 @@ def _reposted_once(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> 
     return "cursor" in shorter or (len(mine) == len(rest) < len(other))
 
 
+def _quotes_of_any_version(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """They count a quote only where it names the version of today. Apart from those numbers all is equal."""
+    mine, other = (_unnumbered(plain(each), scenario.quoted_otherwise) for each in (ours, theirs))
+    return bool(scenario.quoted_otherwise) and mine == other
+
+
+def _unnumbered(value: Any, posts: frozenset[str]) -> Any:
+    """Without the number of quotes of those posts."""
+    if isinstance(value, dict):
+        left_out = value.get("uri") in posts
+        return {
+            key: _unnumbered(part, posts)
+            for key, part in value.items()
+            if not (left_out and key == "quoteCount")
+        }
+    return [_unnumbered(part, posts) for part in value] if isinstance(value, list) else value
+
+
+# (scenario, post): a reply that is in the stream and in no answer of the recorded server.
+_LOST = {("notifications", "3n2sjmnsiw22z"): "3n2sjmjknb22z"}
+
+
+def _lost_by_them(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """Their index lacks a post. Without it, and one less among the replies of its parent, all is equal."""
+    for (name, lost), parent in _LOST.items():
+        if name == scenario.name and _without(plain(ours), lost, parent) == plain(theirs):
+            return True
+    return False
+
+
+def _without(value: Any, lost: str, parent: str) -> Any:
+    if isinstance(value, dict):
+        kept = {key: _without(part, lost, parent) for key, part in value.items()}
+        if str(value.get("uri", "")).endswith(parent) and "replyCount" in kept:
+            kept["replyCount"] -= 1
+        return kept
+    if isinstance(value, list):
+        return [_without(part, lost, parent) for part in value if not _is(part, lost)]
+    return value
+
+
+def _is(entry: Any, rkey: str) -> bool:
+    post = entry.get("post", entry) if isinstance(entry, dict) else {}
+    return isinstance(post, dict) and str(post.get("uri", "")).endswith(rkey)
+
+
+def _deleted_list(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """A list that its owner deleted lists nothing here; they go on by its items."""
+    if query.nsid != "app.bsky.feed.getListFeed" or query.params["list"] not in scenario.deleted:
+        return False
+    return not ours["feed"] and bool(theirs["feed"])
+
+
+def _edited_things_stay(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """They move an edited feed or list to a new place among the others; apart from that all is equal."""
+    name = {"app.bsky.feed.getActorFeeds": "feeds", "app.bsky.graph.getLists": "lists"}.get(query.nsid)
+    if name is None:
+        return False
+    mine = {entry["uri"]: entry for entry in plain(ours)[name]}
+    other = {entry["uri"]: entry for entry in plain(theirs)[name]}
+    if "cursor" in query.params or "cursor" in theirs:
+        both = mine.keys() & other.keys()
+        return all(mine[uri] == other[uri] for uri in both) and bool(scenario.edited_things & other.keys())
+    moved = [uri for uri in mine if uri not in scenario.edited_things]
+    stayed = [uri for uri in other if uri not in scenario.edited_things]
+    return mine == other and moved == stayed and bool(scenario.edited_things & mine.keys())
+
+
+def _suggested_here(_: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """What they have no service for, or list in no order, is ranked here."""
+    name = {
+        "app.bsky.actor.getSuggestions": "actors",
+        "app.bsky.feed.getSuggestedFeeds": "feeds",
+        "app.bsky.graph.getSuggestedFollowsByActor": "suggestions",
+        "app.bsky.unspecced.getPopularFeedGenerators": "feeds",
+    }.get(query.nsid)
+    if name is None:
+        return False
+    mine, other = (
+        {each["did" if name != "feeds" else "uri"]: each for each in plain(side)[name]}
+        for side in (ours, theirs)
+    )
+    return bool(mine) and (not other or mine == other)
+
+
 def _unmoved(value: Any, edited: frozenset[str]) -> Any:
     """Without the time of those posts."""
     if isinstance(value, dict):
@@ -111,4 +202,11 @@ OURS = [
         _edited_posts_stay,
     ),
     Case("P-4", "what one account reposts twice is in the timeline once", _reposted_once),
+    Case(
+        "P-5", "a quote of an earlier version of a post is a quote: the list shows it", _quotes_of_any_version
+    ),
+    Case("P-7", "a list that was deleted lists nothing", _deleted_list),
+    Case("P-8", "an edited feed or list keeps its place among the others", _edited_things_stay),
+    Case("P-9", "suggestions are made from what is known here", _suggested_here),
+    Case("P-6", "a reply that their index lost is here", _lost_by_them),
 ]

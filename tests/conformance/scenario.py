@@ -56,6 +56,13 @@ class Step(NamedTuple):
     what: Any
 
 
+THINGS = ("app.bsky.graph.list", "app.bsky.feed.generator")
+
+
+def _uri(commit: Json) -> str:
+    return f"at://{commit['did']}/{commit['collection']}/{commit['rkey']}"
+
+
 class Scenario:
     """A folder of the recording."""
 
@@ -68,6 +75,16 @@ class Scenario:
         }
         self.edited = self._posts_written_again()
         self.doubled = self._posts_reposted_again()
+        self.quoted_otherwise = self._quoted_otherwise()
+        commits = [
+            line["commit"] | {"did": line["did"]} for line in self._lines("events.jsonl") if "commit" in line
+        ]
+        self.deleted = frozenset(_uri(commit) for commit in commits if commit["operation"] == "delete")
+        self.edited_things = frozenset(
+            _uri(commit)
+            for commit in commits
+            if commit["operation"] == "update" and commit["collection"] in THINGS
+        )
         self.people = {person.did: person for person in self._people()}
 
     def _posts_written_again(self) -> frozenset[str]:
@@ -101,6 +118,21 @@ class Scenario:
                 again.add(uri)
             living[uri] = pair
         return frozenset(again)
+
+    def _quoted_otherwise(self) -> frozenset[str]:
+        """Posts that somebody quotes by a CID which is not that of the version at the end."""
+        present = {
+            f"at://{line['did']}/{line['collection']}/{line['rkey']}": line["cid"]
+            for line in self._lines("records.jsonl")
+        }
+        found = set()
+        for line in self._lines("records.jsonl"):
+            embed = line["record"].get("embed") or {}
+            quoted = embed.get("record") or {}
+            quoted = quoted.get("record", quoted)
+            if quoted.get("uri") in present and present[quoted["uri"]] != quoted.get("cid"):
+                found.add(quoted["uri"])
+        return frozenset(found)
 
     def _people(self) -> Iterator[Person]:
         log: dict[str, list[tuple[int, Json]]] = {}

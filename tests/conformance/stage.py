@@ -114,7 +114,9 @@ class Stage:
 
 def _is_settled(reader: Reader, seq: int) -> bool:
     arrived = reader.value("SELECT max(seq) FROM upstream")
-    open_names = reader.value("SELECT count(*) FROM actor WHERE known = 1 AND resolved_us IS NULL")
+    open_names = reader.value(
+        "SELECT count(*) FROM actor WHERE known = 1 AND (resolved_us IS NULL OR resolved_us < 0)"
+    )
     return arrived is not None and arrived >= seq and open_names == 0
 
 

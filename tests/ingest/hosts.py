@@ -121,6 +121,8 @@ class Host:
         self.raw: list[tuple[int, bytes]] = []  # frames sent as they are, before the line of that index
         self.plain = False
         self.documents: dict[str, bytes] = {}  # DID documents of its directory
+        self.directory_down = False
+        self.refuses = False  # whoever asks for the stream
         self.asked: list[dict[str, list[str]]] = []
         self.hellos: list[dict[str, Any]] = []
         self.fetched: list[str] = []
@@ -129,6 +131,7 @@ class Host:
         self.port = 0
         self._more = asyncio.Condition()
         self._ending = False
+        self._server: Server
 
     @property
     def url(self) -> str:
@@ -148,16 +151,21 @@ class Host:
             compression=None, close_timeout=0.1,
         )  # fmt: skip
         self.port = next(iter(server.sockets)).getsockname()[1]
+        self._server = server
         try:
             yield self
         finally:
             self._ending = True
             async with self._more:
                 self._more.notify_all()
-            for connection in server.connections:
-                connection.transport.abort()
+            self.drop_connections()
             server.close()
             await server.wait_closed()
+
+    def drop_connections(self) -> None:
+        """Cut all of them."""
+        for connection in self._server.connections:
+            connection.transport.abort()
 
     def _request(self, connection: ServerConnection, request: Request) -> Response | None:
         parts = urlsplit(request.path)
@@ -169,10 +177,14 @@ class Host:
             return _answer(200, self.dictionary)
         if parts.path.startswith("/did:"):
             self.fetched.append(parts.path)
+            if self.directory_down:
+                return _answer(503, b"{}")
             document = self.documents.get(parts.path[1:])
             return _answer(404, b"{}") if document is None else _answer(200, document)
         if parts.path != PATHS[self.wire]:
             return _answer(404, b"no such stream")
+        if self.refuses:
+            return _answer(503, b"{}")
         self.asked.append(query)
         if self.wire == "v2":
             known = 0 if self.dictionary is None else dictionaries.id_of(self.dictionary)
@@ -317,10 +329,9 @@ async def reading(
         allow_loopback=True,
         upstream="relay" if first.wire == "relay" else "jetstream",
         jetstream_urls=tuple(host.url for host in hosts),
-        relay_url=f"ws://localhost:{first.port}",
         plc_url=f"http://localhost:{first.port}",
         outbound_rate_per_host=1000.0,
-        **{"commit_every_ms": 5, **settings},
+        **{"relay_url": f"ws://localhost:{first.port}", "commit_every_ms": 5, **settings},
     )
     database = await Database.open(folder / "test.db")
     outbound = Outbound(chosen, clock)

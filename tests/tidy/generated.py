@@ -115,8 +115,10 @@ def _method(constant: ast.Constant, module: str) -> Route | None:
 def _schema(nsid: str) -> tuple[str, str]:
     if nsid == "_health":
         return "GET", "Whether the service is up, and its version."
+    if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9-]*(\.[a-zA-Z0-9-]+)+", nsid):
+        return "", ""
     path = LEXICONS.joinpath(*nsid.split(".")).with_suffix(".json")
-    if not re.fullmatch(r"[a-zA-Z0-9.-]+", nsid) or "." not in nsid or not path.is_file():
+    if not path.is_file():
         return "", ""
     main: dict[str, Any] = msgspec.json.decode(path.read_bytes()).get("defs", {}).get("main", {})
     verb = {"query": "GET", "procedure": "POST", "subscription": "WEBSOCKET"}.get(main.get("type", ""), "")

@@ -8,13 +8,22 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import BadInput
-from appliance.store import actors, post_reads, private, takedowns
+from appliance.store import actors, post_reads, private, records, takedowns
 from appliance.store.database import Database, Reader, Transaction
+from appliance.timeline.answering import Answer
 from appliance.timeline.shared import Shared
-from appliance.timeline.views import Answer, Views
+from appliance.timeline.views import Views
 from tests.timeline.village import BLOCK, FOLLOW, LIKE, PROFILE, REPOST, Village, asker, did, uris, village
 
 NAMES = ("ann", "bob", "cid", "dot", "eve")
+LIST = "app.bsky.graph.list"
+LIST_ITEM = "app.bsky.graph.listitem"
+LIST_BLOCK = "app.bsky.graph.listblock"
+THREAD_GATE = "app.bsky.feed.threadgate"
+POST_GATE = "app.bsky.feed.postgate"
+MODERATING = "app.bsky.graph.defs#modlist"
+CURATING = "app.bsky.graph.defs#curatelist"
+RULES = ("mentionRule", "followerRule", "followingRule")
 
 
 async def seen(views: Views, who: str, posts: list[dict[str, str]]) -> list[bytes]:
@@ -49,6 +58,7 @@ class Life:
         self.random = random.Random(seed)
         self.posts: list[dict[str, str]] = []
         self.others: list[dict[str, str]] = []
+        self.lists: list[dict[str, str]] = []
 
     async def step(self) -> str:
         place, chance = self.place, self.random
@@ -115,11 +125,78 @@ class Life:
         def change(tx: Transaction) -> None:
             viewer, subject = actors.ensure(tx, did(who)), actors.ensure(tx, did(whom))
             if mute:
-                private.mute(tx, viewer, subject, 0)
+                private.mute(tx, viewer, subject, self.random.choice([0, 0, 1, 2, 3]), 0)
             else:
                 private.unmute(tx, viewer, subject)
+            thread = tx.value("SELECT id FROM record WHERE rkey = ?", (post["uri"].rpartition("/")[2],))
+            if self.random.random() < 0.5:
+                private.mute_thread(tx, viewer, thread, 0)
+            else:
+                private.unmute_thread(tx, viewer, thread)
+            private.subscribe(tx, viewer, subject, "key", post=mute, reply=False)
 
         await place.database.write(change)
+
+    async def _list(self, place: Village, who: str) -> dict[str, str]:
+        if not self.lists or self.random.random() < 0.2:
+            record = {"name": "some", "purpose": self.random.choice([MODERATING, MODERATING, CURATING])}
+            self.lists.append(await place.write(who, LIST, record))
+        return self.random.choice(self.lists)
+
+    async def do_list_item(self, place: Village, who: str, whom: str, post: dict[str, str]) -> None:
+        ref = await self._list(place, who)
+        owner = next(name for name in NAMES if did(name) == ref["uri"].split("/")[2])
+        self.others.append(await place.write(owner, LIST_ITEM, {"list": ref["uri"], "subject": did(whom)}))
+
+    async def do_list_edit(self, place: Village, who: str, whom: str, post: dict[str, str]) -> None:
+        ref = await self._list(place, who)
+        _, _, author, collection, rkey = ref["uri"].split("/")
+        owner = next(name for name in NAMES if did(name) == author)
+        if self.random.random() < 0.3:
+            self.lists.remove(ref)
+            await place.delete(ref)
+            return
+        record = {
+            "name": f"list {self.random.random()}",
+            "purpose": self.random.choice([MODERATING, MODERATING, CURATING]),
+        }
+        await place.write(owner, collection, record, rkey=rkey, operation="update")
+
+    async def do_list_block(self, place: Village, who: str, whom: str, post: dict[str, str]) -> None:
+        ref = await self._list(place, who)
+        self.others.append(await place.write(who, LIST_BLOCK, {"subject": ref["uri"]}))
+        await self.do_undo(place, who, whom, post)
+
+    async def do_list_mute(self, place: Village, who: str, whom: str, post: dict[str, str]) -> None:
+        ref = await self._list(place, who)
+        mute = self.random.random() < 0.6
+
+        def change(tx: Transaction) -> None:
+            viewer, record = actors.ensure(tx, did(who)), records.mention(tx, ref["uri"])
+            assert record is not None
+            if mute:
+                private.mute_list(tx, viewer, record, 0)
+            else:
+                private.unmute_list(tx, viewer, record)
+
+        await place.database.write(change)
+
+    async def do_quote_list(self, place: Village, who: str, whom: str, post: dict[str, str]) -> None:
+        await self._post(
+            who, embed={"$type": "app.bsky.embed.record", "record": await self._list(place, who)}
+        )
+
+    async def do_gate(self, place: Village, who: str, whom: str, post: dict[str, str]) -> None:
+        _, _, author, _, rkey = post["uri"].split("/")
+        owner = next(name for name in NAMES if did(name) == author)
+        rules: list[dict[str, str]] = [{"$type": f"{THREAD_GATE}#{self.random.choice(RULES)}"}]
+        if self.random.random() < 0.4:
+            rules.append({"$type": f"{THREAD_GATE}#listRule", "list": (await self._list(place, who))["uri"]})
+        record: dict[str, object] = {"post": post["uri"], "allow": rules}
+        self.others.append(await place.write(owner, THREAD_GATE, record, rkey=rkey, operation="update"))
+        if self.random.random() < 0.5:
+            record = {"post": post["uri"], "embeddingRules": [{"$type": f"{POST_GATE}#disableRule"}]}
+            self.others.append(await place.write(owner, POST_GATE, record, rkey=rkey, operation="update"))
 
     async def do_bookmark(self, place: Village, who: str, whom: str, post: dict[str, str]) -> None:
         rkey = post["uri"].rpartition("/")[2]

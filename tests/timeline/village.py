@@ -20,8 +20,9 @@ from appliance.protocol.cid import cid_of, to_text
 from appliance.protocol.events import AccountEvent, CommitEvent, Event
 from appliance.protocol.tid import tid_of
 from appliance.store.database import Database
+from appliance.timeline.answering import Answer
 from appliance.timeline.asker import Asker
-from appliance.timeline.views import Answer, Views
+from appliance.timeline.views import Views
 
 POST = "app.bsky.feed.post"
 REPOST = "app.bsky.feed.repost"

@@ -1,6 +1,7 @@
 -- What proves a timeline: coverage of the streams, audits, and what they found.
 
 ALTER TABLE repo ADD COLUMN doubt_us INTEGER;
+ALTER TABLE repo ADD COLUMN head_rev TEXT NOT NULL DEFAULT '';
 
 -- owner: ingest · state · what each connection to an upstream carried, from when to when: the proof behind
 -- repo.cover_us. ``filter`` names the set of accounts that was asked for; '' is all of them.
@@ -57,3 +58,77 @@ CREATE INDEX finding_of_actor ON finding (actor, collection, rkey);
 CREATE INDEX finding_by_time ON finding (found_us);
 CREATE INDEX finding_open ON finding (actor) WHERE outcome = 'open';
 CREATE INDEX finding_in_flight ON finding (found_us) WHERE note = 'in flight';
+
+-- owner: backfill · state · position-with-rows: bulk history of many accounts out of a Jetstream v2 archive.
+-- Moves on in the transaction of its rows; never touches floors or certificates.
+CREATE TABLE archive_run (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  source TEXT NOT NULL,            -- origin of the archive
+  tip_seq INTEGER,                 -- the last number that is asked for; NULL before the first plan
+  after_seq INTEGER NOT NULL DEFAULT 0,  -- whole segments are in up to here
+  segment TEXT NOT NULL DEFAULT '',-- the one that is in by part
+  checksum TEXT NOT NULL DEFAULT '',  -- and which generation of it
+  seq INTEGER NOT NULL DEFAULT 0,  -- its last row that is in
+  rows INTEGER NOT NULL DEFAULT 0, -- that were kept
+  started_us INTEGER NOT NULL,
+  ended_us INTEGER,                -- NULL while it goes on
+  outcome TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+-- owner: backfill · state · whose history a run brings, and in which epoch; nobody's is brought twice.
+CREATE TABLE archive_account (
+  actor INTEGER PRIMARY KEY REFERENCES repo (actor) ON DELETE CASCADE,
+  run INTEGER NOT NULL REFERENCES archive_run (id),
+  epoch INTEGER NOT NULL
+) STRICT;
+CREATE INDEX archive_account_of_run ON archive_account (run);
+
+-- ---------------------------------------------------------------- what viewers keep, and what their views need
+
+ALTER TABLE mute ADD COLUMN only INTEGER NOT NULL DEFAULT 0;
+
+-- owner: xrpc · private · lists whose members a viewer does not want to read.
+CREATE TABLE list_mute (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  list INTEGER NOT NULL REFERENCES record (id),
+  created_us INTEGER NOT NULL,
+  PRIMARY KEY (viewer, list)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX list_mute_of_list ON list_mute (list);
+
+-- owner: xrpc · private · threads (by their first post) that a viewer does not want to hear of.
+CREATE TABLE thread_mute (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  root INTEGER NOT NULL REFERENCES record (id),
+  created_us INTEGER NOT NULL,
+  PRIMARY KEY (viewer, root)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX thread_mute_of_root ON thread_mute (root);
+
+-- owner: xrpc · private · accounts of whose posts or replies a viewer wants to be told.
+CREATE TABLE activity_subscription (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  subject INTEGER NOT NULL REFERENCES actor (id),
+  post INTEGER NOT NULL,
+  reply INTEGER NOT NULL,
+  key TEXT NOT NULL,               -- a TID: the order of the list
+  PRIMARY KEY (viewer, subject)
+) STRICT, WITHOUT ROWID;
+
+UPDATE post SET flags = flags | 256 WHERE EXISTS (
+  SELECT 1 FROM record r JOIN record g ON g.actor = r.actor AND g.collection = 7 AND g.rkey = r.rkey
+  WHERE r.id = post.id AND g.state = 1);
+UPDATE post SET flags = flags | 512 WHERE EXISTS (
+  SELECT 1 FROM record r JOIN record g ON g.actor = r.actor AND g.collection = 8 AND g.rkey = r.rkey
+  WHERE r.id = post.id AND g.state = 1);
+-- Quotes of lists, feeds, labelers and starter packs, as far as those are here.
+UPDATE post SET quote = (
+  SELECT q.id FROM record r, actor a, record q
+  WHERE r.id = post.id AND q.actor = a.id
+    AND q.collection IN (9, 12, 13, 14)
+    AND coalesce(json_extract(r.body, '$.embed.record.record.uri'), json_extract(r.body, '$.embed.record.uri'))
+      = 'at://' || a.did || '/' || (SELECT nsid FROM collection WHERE id = q.collection) || '/' || q.rkey
+    AND a.did = substr(coalesce(json_extract(r.body, '$.embed.record.record.uri'), json_extract(r.body, '$.embed.record.uri')), 6,
+      instr(substr(coalesce(json_extract(r.body, '$.embed.record.record.uri'), json_extract(r.body, '$.embed.record.uri')), 6), '/') - 1)
+) WHERE quote IS NULL AND id IN (
+  SELECT id FROM record WHERE collection = 1 AND state = 1 AND instr(CAST(body AS TEXT), 'app.bsky.embed.record') > 0);

@@ -1,0 +1,61 @@
+"""Queries that show records and labels as they are stored, without views."""
+
+from __future__ import annotations
+
+import orjson
+
+from appliance.errors import BadInput
+from appliance.store import actor_reads, post_reads
+from appliance.store.collections import NUMBERS
+from appliance.timeline.answering import Answer, Answering, record_of
+from appliance.timeline.hydration import State
+from appliance.timeline.json_text import joined, label, text
+from appliance.xrpc.methods import Access, Call, Method
+
+
+def methods(answering: Answering) -> list[Method]:
+    """getRecord of the index, and the labels known here."""
+
+    async def get_record(call: Call) -> Answer:
+        p = call.parameters
+
+        def members(state: State) -> bytes:
+            if actor_reads.find_actor(state.reader, p["repo"]) is None:
+                raise BadInput("Could not find repo")
+            uri = f"at://{p['repo']}/{p['collection']}/{p['rkey']}"
+            found = record_of(state, uri) if p["collection"] in NUMBERS else None
+            if found is not None:
+                state.load_records([found])
+                state.finish()
+            row = None if found is None else state.records.get(found)
+            gone = row is None or not state.sees_record(row.id) or not state.sees_actor(row.actor)
+            if gone or row is None or p.get("cid") not in (None, row.cid):
+                raise BadInput(f"Could not locate record: {uri}", name="RecordNotFound")
+            body = post_reads.bodies(state.reader, [row.id])[row.id].json
+            stored = f"at://{state.actors[row.actor].did}/{p['collection']}/{row.rkey}"
+            return b'"uri":%b,"cid":%b,"value":%b' % (text(stored), text(row.cid), body)
+
+        return await answering.answer(call.asker, members, labelled=False)
+
+    async def query_labels(call: Call) -> Answer:
+        p = call.parameters
+        patterns, sources = p.get("uriPatterns") or [], p.get("sources") or []
+        if not sources:
+            raise BadInput("source dids are required")
+        if any("*" in pattern for pattern in patterns):
+            raise BadInput("wildcards are not supported")
+
+        def members(state: State) -> bytes:
+            rows = post_reads.labels(state.reader, patterns, sources)
+            return b'"labels":' + joined([label(row) for row in rows[: p["limit"]]])
+
+        return await answering.answer(call.asker, members, labelled=False)
+
+    async def fetch_labels(_: Call) -> Answer:
+        return Answer(orjson.dumps({"labels": []}))
+
+    return [
+        Method("com.atproto.repo.getRecord", Access.OPTIONAL, get_record, operator_reads=True),
+        Method("com.atproto.label.queryLabels", Access.PUBLIC, query_labels),
+        Method("com.atproto.temp.fetchLabels", Access.PUBLIC, fetch_labels),
+    ]
