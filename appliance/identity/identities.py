@@ -38,6 +38,7 @@ DUE_AT_ONCE = 200
 DUE_PARALLEL = 8
 RETRY_S = 300.0
 CLAIM_S = 120.0
+POLL_S = 1.0
 # Events may be lost: who is tracked is read again daily, a few at a time.
 RECHECK_EVERY_S = 60.0
 RECHECK_AT_ONCE = 60
@@ -220,7 +221,7 @@ class Identities:
                 for _ in range(DUE_PARALLEL):
                     group.create_task(worker())
             if not due:
-                await _either(self._wake.wait(), self._clock.sleep(1.0))
+                await _either(self._wake.wait(), self._clock.sleep(POLL_S))
 
     async def _recheck(self) -> None:
         """Read documents that are a day old and confirm their handles, though no event told of a change."""
