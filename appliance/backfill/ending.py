@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from appliance import telemetry
+from appliance import crash_points, telemetry
 from appliance.backfill.tools import Overtaken, Tools, collections_of, log, still
 from appliance.ingest import snapshot
 from appliance.store import backlog, collections, fetches, records, repos, scans
@@ -43,9 +43,11 @@ async def finish(tools: Tools, due: Due, repo: Repo, scan_id: int, *, exact: boo
             backlog.forget_digest(tx, repo.actor)
         if scan.partial:
             backlog.complete_since(tx, repo.actor, _date(scan.started_us, tools.settings.backfill_days))
+        crash_points.reach("certificate-before-commit")
         return scan, found
 
     scan, found = await tools.database.write(work)
+    crash_points.reach("certificate-after-commit")
     seconds = (tools.clock.now_us() - scan.started_us) / 1_000_000
     DONE.labels(scan.method).observe(seconds)
     log.info(

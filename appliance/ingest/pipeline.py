@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from appliance import telemetry
+from appliance import crash_points, telemetry
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.errors import ApplianceError, BadInput, Corrupt, Unavailable
@@ -300,9 +300,12 @@ class Pipeline:
                 repos.suspect_all(tx, f"{repos.STREAM_GAP}: {gap.reason}", now_us)
             if not events and position is None:
                 return None
-            return self._applier.apply_batch(tx, batch, now_us=now_us)
+            done = self._applier.apply_batch(tx, batch, now_us=now_us)
+            crash_points.reach("batch-before-commit")
+            return done
 
         tally = await self._until_written(work)
+        crash_points.reach("batch-after-commit")
         if position is not None:
             self._committed = (upstream, position)
         if tally is not None:

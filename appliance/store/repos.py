@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from appliance import crash_points
 from appliance.store import upstreams
 from appliance.store.database import Reader, Transaction
 
@@ -160,6 +161,8 @@ def want(tx: Transaction, actor: int, now_us: int, *, priority: int = 0, cover_u
             " cert_count = NULL WHERE actor = ?1",
             (actor, now_us, priority, cover_us),
         )
+        crash_points.reach("epoch-before-commit")
+    crash_points.reach("want-before-commit")
     return True
 
 
@@ -169,6 +172,7 @@ def unwant(tx: Transaction, actor: int, now_us: int) -> None:
         "UPDATE repo SET refs = refs - 1, unwanted_us = iif(refs = 1, ?, unwanted_us) WHERE actor = ?",
         (now_us, actor),
     )
+    crash_points.reach("unwant-before-commit")
 
 
 def followed(tx: Transaction, follower: int, followee: int, now_us: int, cover_us: int | None) -> bool:
@@ -375,6 +379,7 @@ def raise_epoch(tx: Transaction, actor: int, epoch: int, reason: str, now_us: in
     )
     if moved:
         tx.run("DELETE FROM scan WHERE actor = ?", (actor,))
+        crash_points.reach("epoch-before-commit")
     return moved
 
 

@@ -134,6 +134,10 @@ class Client:
         answer = await self.call(
             "com.atproto.server.createSession", {"identifier": handle, "password": password}
         )
+        self.take(answer)
+
+    def take(self, answer: dict[str, Any]) -> None:
+        """Go on as whom createSession answered for."""
         self._token, self.did = answer["accessJwt"], answer["did"]
 
     async def call(self, nsid: str, body: Any = None, **params: Any) -> Any:
