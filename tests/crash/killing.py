@@ -21,7 +21,7 @@ from tests.journeys.judge import signed_in, what_is_wrong
 
 RANDOM = "at random"
 REACHED_WITHIN_S = 5.0
-SETTLE_S = 120.0
+SETTLE_S = 240.0
 CREATED_AT = "2026-01-01T00:00:00Z"
 SETTINGS = {
     # An unfollowed account is pruned at the next start, so that every kind of work goes on all the time.

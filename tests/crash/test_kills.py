@@ -53,6 +53,7 @@ async def under_siege(folder: Path, wire: str, kills: int, *, every_point: bool)
         await siege.end()
 
 
+@pytest.mark.defect("D5")
 @pytest.mark.invariant("position-with-rows")
 @pytest.mark.invariant("deleted-stays-deleted")
 @pytest.mark.parametrize("wire", KILLS)

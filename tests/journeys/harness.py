@@ -201,7 +201,7 @@ class World:
         ]
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self, *, rate: float, within_s: float = 60) -> None:
+    async def start(self, *, rate: float, within_s: float = 120) -> None:
         """Start, living at this rate, and wait until it is ready."""
         told = self.folder / "info.json"
         told.unlink(missing_ok=True)
@@ -218,7 +218,7 @@ class World:
         assert self._process is not None
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(self._process.wait(), 20)
+        await asyncio.wait_for(self._process.wait(), 60)
 
     def settings(self, wire: str = "jetstream-v2") -> dict[str, str]:
         """The settings of an appliance that reads this network by that wire; its members are admitted."""
