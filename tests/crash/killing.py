@@ -146,7 +146,10 @@ class Siege:
         for client in [*self._here, *self.tokens]:
             await client.call("com.atproto.server.getSession")
         for client, member in zip(self._here, self.world.info["members"], strict=True):
-            await client.sign_in(member["handle"], member["password"])
+            # The network has only just come back, too.
+            async with asyncio.timeout(SETTLE_S):
+                while await self._signs_in(client, member) is None:
+                    await asyncio.sleep(0.5)
 
         async def wrong() -> str:
             for each in self.looks:
@@ -205,12 +208,8 @@ class Siege:
     async def _provoke(self, point: str) -> None:
         """Do what leads past the point, where the world's own life does not do it often."""
         if point.startswith("sign-in"):
-            member = self.chance.choice(self.world.info["members"])
             client = Client(self.process.origin, self._http)
-            body = {"identifier": member["handle"], "password": member["password"]}
-            answer = await answered(client, "com.atproto.server.createSession", body)
-            if answer is not None:
-                client.take(answer)
+            if await self._signs_in(client, self.chance.choice(self.world.info["members"])):
                 self.tokens.append(client)
         elif point.startswith("write"):
             await self._write(self.chance.choice(self._here))
@@ -221,6 +220,14 @@ class Siege:
             await asyncio.sleep(0.1)
 
     # ---- deeds
+
+    async def _signs_in(self, client: Client, member: Mapping[str, Any]) -> Any:
+        """Here; what was answered, None while that can't be done."""
+        body = {"identifier": member["handle"], "password": member["password"]}
+        answer = await answered(client, "com.atproto.server.createSession", body)
+        if answer is not None:
+            client.take(answer)
+        return answer
 
     async def _follows(self, client: Client) -> dict[str, str]:
         page = await client.call(
