@@ -20,7 +20,7 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 PAGE = 100
-PAGES_MAX = 500
+PAGES_MAX = 5000
 
 
 def free_port() -> int:
@@ -91,6 +91,12 @@ class Process:
             raise AssertionError(f"did not end on SIGTERM: {self.tail()}") from None
 
     @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
@@ -151,11 +157,11 @@ class Client:
         assert answer.status_code == 200, f"{nsid}: {answer.status_code} {answer.text[:500]}"
         return answer.json() if answer.content else None
 
-    async def timeline(self, *, limit: int = PAGE) -> list[Row]:
+    async def timeline(self, *, limit: int = PAGE, pages_max: int = PAGES_MAX) -> list[Row]:
         """Every page to the end."""
         rows: list[Row] = []
         cursor = None
-        for _ in range(PAGES_MAX):
+        for _ in range(pages_max):
             params = {"limit": limit} | ({"cursor": cursor} if cursor else {})
             page = await self.call("app.bsky.feed.getTimeline", **params)
             rows += [row(item) for item in page["feed"]]
