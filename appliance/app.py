@@ -23,11 +23,13 @@ from appliance import __version__, telemetry
 from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import Secrets, open_secrets
+from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
 from appliance.backfill.newest import Newest
 from appliance.backfill.on_demand import OnDemand
 from appliance.backfill.pruner import Pruner
+from appliance.backfill.schedule import Schedule
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Refused, Unavailable
@@ -167,17 +169,31 @@ async def build(
     rules = Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
     applier = Applier(rules)
     pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
-    backfill = Backfill(database, outbound, identities, settings, clock, rules, connected=pipeline.connected)
+    backfill = Backfill(
+        database,
+        outbound,
+        identities,
+        settings,
+        clock,
+        rules,
+        connected=pipeline.connected,
+        lag_s=pipeline.lag_s,
+    )
+    auditor = Auditor(backfill.tools, wake=backfill.wake)
+    schedule = Schedule(
+        auditor, backfill.tools, canaries=settings.canary_dids, canary_minutes=settings.canary_minutes
+    )
 
     fetcher = Fetcher(database, outbound, identities, settings, clock, rules)
     newest = Newest(database, fetcher, rules, clock)
-    views = OnDemand(database, identities, fetcher, newest, settings, clock)
+    views = OnDemand(database, identities, fetcher, newest, settings, clock, opened=schedule.opened)
     stack.push_async_callback(views.close)
     repositories = Repos(database, auth.pds_sessions, applier, clock)
     writer = Writer(database, auth.web_sessions, repositories, identities.resolve_handle, clock)
 
     supervisor.start("identities", identities.run)
     supervisor.start("backfill", backfill.run)
+    supervisor.start("auditor", schedule.run)
     supervisor.start("fetcher", fetcher.run)
     supervisor.start("pruner", Pruner(database, settings, clock).run)
     supervisor.start("ingest", pipeline.run)

@@ -62,6 +62,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     backfill_days: Annotated[int, _setting("History fetched for an account, in days; 0 is all of it."), Meta(ge=0)] = 0
     unfollow_grace_hours: Annotated[float, _setting("Rows of an account that nobody follows any more stay this long."), Meta(ge=0)] = 24.0
 
+    canary_dids: Annotated[tuple[str, ...], _setting("DIDs of accounts known to post: when the stream shows none of them for CANARY_MINUTES that is an alarm. Empty: those who post most here.")] = ()
+    canary_minutes: Annotated[int, _setting("How long the stream may show nothing of any canary; of those who post rarely longer."), Meta(ge=1)] = 60
+
     commit_every_ms: Annotated[int, _setting("Stream rows are committed at least this often."), Meta(ge=1)] = 250
     commit_events_max: Annotated[int, _setting("Stream rows are committed after this many events."), Meta(ge=1)] = 500
     ingest_queue_mb: Annotated[int, _setting("Events waiting for the writer; when full the socket is not read."), Meta(ge=1)] = 32

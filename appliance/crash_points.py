@@ -29,6 +29,9 @@ POINTS: Final = (
     "absence-before-commit",
     "certificate-before-commit",
     "certificate-after-commit",
+    # An audit: what it proves, and (after) that it was done.
+    "verdict-before-commit",
+    "verdict-after-commit",
     # A repository that began anew.
     "epoch-before-commit",
     # Removing what nobody follows.

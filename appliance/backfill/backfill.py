@@ -10,9 +10,7 @@ from typing import Final
 
 from appliance import telemetry
 from appliance.backfill import job
-from appliance.backfill.pds import Dialects
-from appliance.backfill.retries import Hosts
-from appliance.backfill.tools import Tools, log
+from appliance.backfill.tools import Tools, log, make_tools
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.errors import Corrupt
@@ -55,29 +53,24 @@ class Backfill:
         rules: Rules,
         *,
         connected: Callable[[], bool] | None = None,
+        lag_s: Callable[[], float | None] | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """``connected`` tells whether a stream is being read, for the time before its first event."""
-        # Only spreads waits; nothing depends on it being unguessable.
-        rng = rng or random.Random()  # noqa: S311
-        self._tools = Tools(
-            database,
-            outbound,
-            identities,
-            settings,
-            clock,
-            rules,
-            Dialects(clock.monotonic_s),
-            Hosts(rng),
-            rng,
-            settings.data_path / "tmp",
-        )
+        """``connected`` tells whether a stream is being read, for the time before its first event;
+        ``lag_s`` how far it is behind."""
+        self._tools = make_tools(database, outbound, identities, settings, clock, rules, lag_s=lag_s, rng=rng)
         self._connected = connected or (lambda: False)
         self._running: dict[int, tuple[Due, asyncio.Task[None]]] = {}
         self._resting: dict[int, float] = {}
         self._wake = asyncio.Event()
         self._counted_s = float("-inf")
         self._rest_s = 0.0
+        self._doubts_first = False
+
+    @property
+    def tools(self) -> Tools:
+        """What its work is done with, so that others share its pacing."""
+        return self._tools
 
     def wake(self) -> None:
         """There may be something to do: look now, not at the next poll."""
@@ -105,12 +98,15 @@ class Backfill:
         per_host = max(self._tools.settings.outbound_per_host, UNPLACED_MAX)
 
         connected = self._connected()
+        self._doubts_first = not self._doubts_first
 
         def find(reader: Reader) -> list[Due]:
             # Without a stream that goes on from here, what is written from now on is never heard of.
             if not connected and not backlog.is_covered(reader):
                 return []
-            return backlog.due(reader, now_us, hosts, busy, per_host, 2 * places)
+            return backlog.due(
+                reader, now_us, hosts, busy, per_host, 2 * places, doubts_first=self._doubts_first
+            )
 
         # Real time, whatever the clock says: it is that of a reader.
         loop = asyncio.get_running_loop()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import msgspec
 
 from appliance import crash_points, telemetry
 from appliance.backfill.tools import Overtaken, Tools, collections_of, log, still
 from appliance.ingest import snapshot
-from appliance.store import backlog, collections, fetches, records, repos, scans
+from appliance.store import audits, backlog, collections, fetches, records, repos, scans
 from appliance.store.backlog import Due
 from appliance.store.database import Transaction
 from appliance.store.repos import Repo
+
+# Who wrote while they were listed is compared again soon, for a certificate that others can check.
+DIGEST_AFTER_US: Final = 600_000_000
 
 DONE = telemetry.histogram(
     "backfill_seconds",
@@ -41,6 +45,8 @@ async def finish(tools: Tools, due: Due, repo: Repo, scan_id: int, *, exact: boo
         assert found is not None
         if not exact or found.seen_rev > scan.base_rev:
             backlog.forget_digest(tx, repo.actor)
+            soon_us = tools.clock.now_us() + DIGEST_AFTER_US
+            audits.hasten(tx, [repo.actor], "listing", soon_us)
         if scan.partial:
             backlog.complete_since(tx, repo.actor, _date(scan.started_us, tools.settings.backfill_days))
         crash_points.reach("certificate-before-commit")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from appliance import crash_points, telemetry
-from appliance.backfill import listing, listing_scan, retries, signed_scan
+from appliance.backfill import listing, listing_scan, retries, signed_scan, verdicts
 from appliance.backfill.listing import Disordered, Part
-from appliance.backfill.pds import GONE, NotOffered, Pds, PdsError, Status
-from appliance.backfill.tools import FUTURE_US, Outcome, Overtaken, Tools, collections_of, log, still
-from appliance.errors import ApplianceError, BadInput, NotFound, Unavailable
+from appliance.backfill.pds import NotOffered, Pds, PdsError
+from appliance.backfill.tools import Outcome, Overtaken, Tools, collections_of, log, still
+from appliance.backfill.verdicts import Compared
+from appliance.errors import ApplianceError, NotFound, Unavailable
 from appliance.identity.identities import Identity
-from appliance.protocol import tid
-from appliance.store import actors, backlog, collections, members, repos, scans
+from appliance.store import actors, audits, collections, members, repos, scans
+from appliance.store.audits import Level
 from appliance.store.backlog import Due
 from appliance.store.database import Transaction
 from appliance.store.repos import Repo
@@ -85,6 +86,8 @@ async def _take(step: _Step) -> Outcome:
     if scan is not None and scan.host != pds.origin:
         return await _elsewhere(tools, repo)
     try:
+        if scan is None and is_auditable(repo):
+            return await _settle(tools, due, repo, pds, identity, current=current)
         if scan is None:
             begun = await _begin(tools, due, repo, pds, current=current)
             if not isinstance(begun, scans.Scan):
@@ -109,6 +112,9 @@ def _claim(tx: Transaction, due: Due, now_us: int) -> tuple[Repo, scans.Scan | N
         raise Overtaken
     if repo.state in ("INACTIVE", "GONE"):
         return repo, None
+    if is_auditable(repo):
+        repos.examine(tx, actor, repo.epoch)
+        return repo, None
     scan = scans.find_of(tx, actor)
     if scan is not None and not _resumable(repo, scan, now_us):
         scans.end(tx, scan.id)
@@ -124,6 +130,11 @@ def _claim(tx: Transaction, due: Due, now_us: int) -> tuple[Repo, scans.Scan | N
     if not repos.start(tx, actor, repo.epoch, now_us):
         raise Overtaken
     return repo, scan
+
+
+def is_auditable(repo: Repo) -> bool:
+    """Whether the doubt says only that something may be missing: then comparing may lift it."""
+    return repo.state == "SUSPECT" and repos.is_gap(repo.reason)
 
 
 def _resumable(repo: Repo, scan: scans.Scan, now_us: int) -> bool:
@@ -152,22 +163,16 @@ async def _identity(tools: Tools, did: str, *, fresh: bool) -> tuple[Identity, b
 
 async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool) -> scans.Scan | Outcome:
     """From SCANNING without a scan to one that has begun, unless none is needed or possible."""
-    status = await _status(pds, due.did)
+    status = await verdicts.status_of(pds, due.did)
     if status.status is not None:
-        if not current:
-            raise Unavailable("the last PDS known of does not have it, and the directory is down")
-        return await _aside(tools, repo, status.status)
+        return await _set_aside(tools, repo, status.status, current=current)
     if repo.state in ("INACTIVE", "GONE"):
         return await _back(tools, repo)
-    rev = status.rev or await pds.latest_rev(due.did)
-    if tid.tid_us(rev) > tools.clock.now_us() + FUTURE_US:
-        raise BadInput("the rev lies in the future")
+    rev = await verdicts.latest_rev(tools, pds, due.did, status)
     if repo.base_rev <= rev < repo.seen_rev and repo.attempts < BEHIND_ATTEMPTS_MAX:
         raise Unavailable("the PDS is behind the stream")
     if rev < max(repo.base_rev, repo.seen_rev):
         return await _roll_back(tools, due, repo, rev)
-    if repo.state == "SUSPECT" and repo.cert_rev == rev and repo.reason.startswith(repos.STREAM_GAP):
-        return await _acquit(tools, repo, rev)
     numbers = tuple(collections.NUMBERS[nsid] for nsid in collections_of(due))
 
     def begin(tx: Transaction) -> scans.Scan:
@@ -183,14 +188,46 @@ async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool)
     return await tools.database.write(begin)
 
 
-async def _status(pds: Pds, did: str) -> Status:
-    """What the PDS says of it; a repository that it doesn't have counts as deleted there."""
-    try:
-        return await pds.status(did)
-    except PdsError as error:
-        if error.name in GONE:
-            return Status(DELETED, None)
-        raise
+async def _settle(
+    tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identity, *, current: bool
+) -> Outcome:
+    """Compare an account of which something may be missing: its rev, its newest page, all of it.
+
+    The first that proves it complete ends the doubt without a scan; a difference asks for one.
+    """
+    status = await verdicts.status_of(pds, due.did)
+    if status.status is not None:
+        return await _set_aside(tools, repo, status.status, current=current)
+    rev = await verdicts.latest_rev(tools, pds, due.did, status)
+    said = verdicts.rev_says(repo, rev)
+    if said == "equal":
+        return await _acquit(tools, repo, rev)
+    if said == "back":
+        await tools.database.write(lambda tx: verdicts.regressed(tx, repo, tools.clock.now_us()))
+        return "again"
+    levels: tuple[Level, ...] = ("tail", "listing")
+    for level in levels:
+        try:
+            found = await verdicts.compared(tools, due, repo, pds, identity, rev, level, 0)
+        except (Disordered, NotOffered):
+            found = await verdicts.compared(tools, due, repo, pds, identity, rev, "signed", 0)
+
+        def write(tx: Transaction, found: Compared = found, level: Level = level) -> repos.Repo | None:
+            now_us = tools.clock.now_us()
+            # What the stream had no time to bring is not waited for: a scan is due in any case.
+            verdict = verdicts.conclude(tx, due, repo, level, found, now_us, at_once=True)
+            if verdict is not None:
+                audits.judged(tx, repo.actor, level, verdict, rev, now_us + audits.PERIOD_US[level], now_us)
+            return repos.find(tx, repo.actor)
+
+        now = await tools.database.write(write)
+        if now is None or (now.state, now.epoch) != (repo.state, repo.epoch):
+            return "done" if now is not None and now.state == "LIVE" else "again"
+    # A doubt came up meanwhile, or parts of it were never read to their end: nothing less than a scan tells.
+    await tools.database.write(
+        lambda tx: repos.resync(tx, repo.actor, repo.epoch, repo.reason, 0, tools.clock.now_us())
+    )
+    return "again"
 
 
 async def _read(step: _Step, repo: Repo, scan: scans.Scan, pds: Pds, identity: Identity) -> Outcome:
@@ -198,6 +235,10 @@ async def _read(step: _Step, repo: Repo, scan: scans.Scan, pds: Pds, identity: I
     parts = _parts(scan)
     reading = listing_scan.Reading(step.tools, step.due, repo, scan, pds)
     try:
+        if repo.reason.startswith(verdicts.BY_SIGNATURE) and await signed_scan.read(
+            step.tools, step.due, repo, pds, identity, scan
+        ):
+            return "done"
         if any(part.pages == 0 for part in parts):
             parts = await reading.first_pages(parts)
             _tell_first_page(step, repo, pds)
@@ -240,7 +281,7 @@ def _tell_first_page(step: _Step, repo: Repo, pds: Pds) -> None:
 
 async def _judge(tools: Tools, due: Due, repo: Repo, pds: Pds, error: PdsError) -> Outcome:
     """A refusal in the middle: ask what has become of the account. Status codes say nothing certain."""
-    status = await _status(pds, due.did)
+    status = await verdicts.status_of(pds, due.did)
     if status.status is None:
         raise error
     tools.identities.forget(due.did)
@@ -263,6 +304,13 @@ async def _elsewhere(tools: Tools, repo: Repo) -> Outcome:
     await tools.database.write(write)
     log.info("backfill_moved", actor=repo.actor)
     return "again"
+
+
+async def _set_aside(tools: Tools, repo: Repo, status: str, *, current: bool) -> Outcome:
+    """As ``_aside``, if it is sure that this PDS is the account's own."""
+    if not current:
+        raise Unavailable("the last PDS known of does not have it, and the directory is down")
+    return await _aside(tools, repo, status)
 
 
 async def _aside(tools: Tools, repo: Repo, status: str) -> Outcome:
@@ -308,10 +356,11 @@ async def _acquit(tools: Tools, repo: Repo, rev: str) -> Outcome:
     """Nothing has been written since the certificate, so nothing can be missing."""
 
     def write(tx: Transaction) -> bool:
-        certificate = backlog.certificate(tx, repo.actor)
-        assert certificate is not None
         now_us = tools.clock.now_us()
-        return repos.finalise(tx, repo.actor, repo.epoch, rev, certificate, now_us)
+        if not repos.confirm_rev(tx, repo.actor, repo.epoch, repo.state, rev, now_us):
+            return False
+        audits.judged(tx, repo.actor, "rev", "equal", rev, now_us + audits.PERIOD_US["rev"], now_us)
+        return True
 
     if not await tools.database.write(write):
         raise Overtaken

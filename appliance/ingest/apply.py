@@ -25,7 +25,7 @@ from appliance.protocol.events import (
 )
 from appliance.protocol.syntax import is_record_key, is_tid, normalise_did
 from appliance.protocol.tid import tid_of
-from appliance.store import actors, dead_letters, fetches, records, repos, upstreams
+from appliance.store import actors, dead_letters, fetches, findings, records, repos, upstreams
 from appliance.store.collections import NUMBERS
 from appliance.store.database import Transaction
 
@@ -130,6 +130,8 @@ class _Run:
         self._now_us = now_us
         self._too_new = tid_of(max(now_us + REV_AHEAD_MAX_US, 0), _LAST_CLOCK)
         self._revs: dict[int, tuple[str, int, bool]] = {}
+        # Has a scan met something that this stream may be about to bring?
+        self._awaited = findings.any_in_flight(tx)
 
     def take(self, event: Event) -> None:
         if event.did is not None and event.did.startswith("did:web:"):
@@ -146,7 +148,7 @@ class _Run:
                 accounts.identity_changed(self._tx, actor)
         elif isinstance(event, SyncEvent):
             # Its replacement rows have no end mark: clearing the repository would blink empty.
-            self._suspect(event.did, "the repository jumped")
+            self._suspect(event.did, "the repository jumped", None)
         elif event.did is None or self._is_tracked(event.did):
             self.bury(event, event.error)
         else:
@@ -166,7 +168,8 @@ class _Run:
         dead_letters.add(self._tx, self._upstream, self._position, did, _raw(event), error, self._now_us)
         self.tally.dead += 1
         if did is not None:
-            self._suspect(did, "an event could not be applied")
+            at_us = event.time_us if isinstance(event, CommitEvent) else None
+            self._suspect(did, "an event could not be applied", at_us)
 
     def _commit(self, event: CommitEvent) -> None:
         collection = NUMBERS.get(event.collection)
@@ -199,7 +202,7 @@ class _Run:
                 self.bury(event, "not a CID of a record")
                 return
         else:
-            self._suspect(event.did, "an unknown operation")
+            self._suspect(event.did, "an unknown operation", event.time_us)
             return
         fact = Fact(
             did=event.did,
@@ -217,9 +220,11 @@ class _Run:
         )
         verdict = merge.put(self._tx, fact, self._rules)
         if verdict is Verdict.CONFLICT:
-            self._suspect(event.did, "one version with two values")
+            self._suspect(event.did, "one version with two values", event.time_us)
             return
         self._note_rev(actor, event)
+        if verdict is not Verdict.APPLIED and self._awaited:
+            findings.came_late(self._tx, actor, collection, event.rkey, cid, self._now_us)
         tally = self.tally
         if verdict is Verdict.APPLIED:
             tally.applied += 1
@@ -268,12 +273,12 @@ class _Run:
         record = records.mention(self._tx, f"at://{event.did}/{event.collection}/{event.rkey}")
         if record is not None:
             fetches.want(self._tx, "record", record, 0, self._now_us)
-        self._suspect(event.did, "a record came without its body")
+        self._suspect(event.did, "a record came without its body", event.time_us)
         self._note_rev(actor, event)
 
-    def _suspect(self, did: str, reason: str) -> None:
+    def _suspect(self, did: str, reason: str, from_us: int | None) -> None:
         repo = self._tracked.find(did)
-        if repo is not None and repos.suspect(self._tx, repo.actor, reason, self._now_us):
+        if repo is not None and repos.suspect(self._tx, repo.actor, reason, self._now_us, from_us=from_us):
             self.tally.suspected += 1
 
     def _is_tracked(self, did: str) -> bool:

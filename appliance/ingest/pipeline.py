@@ -297,7 +297,7 @@ class Pipeline:
             now_us = self._clock.now_us()
             if gap is not None:
                 gaps.add(tx, upstream, gap.from_us, gap.to_us, gap.reason, now_us)
-                repos.suspect_all(tx, f"{repos.STREAM_GAP}: {gap.reason}", now_us)
+                repos.suspect_all(tx, f"{repos.STREAM_GAP}: {gap.reason}", now_us, from_us=gap.from_us)
             if not events and position is None:
                 return None
             done = self._applier.apply_batch(tx, batch, now_us=now_us)

@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 import orjson
 
 from appliance.store.database import Reader, Transaction
-from appliance.store.repos import Certificate
 
 # How the reason of a LIVE repository begins that was read only back to a date.
 HISTORY_SINCE: Final = "history since "
@@ -35,15 +34,15 @@ WITH waiting AS (
   SELECT r.actor, r.state, -1, r.next_at_us, 0 FROM repo r
   WHERE r.state IN ('INACTIVE', 'GONE') AND r.next_at_us <= ?1 AND r.refs > 0
 ), ranked AS (
-  SELECT w.*, a.did, a.pds,
-    row_number() OVER (PARTITION BY a.pds ORDER BY w.begun, w.priority DESC, w.next_at_us, w.actor) AS place
+  SELECT w.*, a.did, a.pds, row_number() OVER (PARTITION BY a.pds, w.state = 'SUSPECT'
+    ORDER BY w.begun, w.priority DESC, w.next_at_us, w.actor) AS place
   FROM waiting w JOIN actor a ON a.id = w.actor
   WHERE (a.pds IS NULL OR a.pds NOT IN (SELECT value FROM json_each(?2)))
     AND w.actor NOT IN (SELECT value FROM json_each(?3))
 )
 SELECT k.actor, k.did, k.pds, EXISTS (SELECT 1 FROM member m WHERE m.actor = k.actor), k.begun
 FROM ranked k WHERE k.place <= ?4
-ORDER BY k.begun, k.priority DESC, k.place, k.next_at_us
+ORDER BY k.begun, k.priority DESC, k.place, (k.state = 'SUSPECT') <> ?6, k.next_at_us
 LIMIT ?5
 """
 
@@ -55,11 +54,14 @@ def due(
     actors_busy: Iterable[int],
     per_host: int,
     rows_max: int,
+    *,
+    doubts_first: bool = False,
 ) -> list[Due]:
     """What may be worked on now, leaving out these hosts and actors.
 
-    At most ``per_host`` of one host, so that a thousand of one don't hide the others. Those whose first
-    page nobody has seen yet come before those that only go on.
+    At most ``per_host`` of one host, so that a thousand of one don't hide the others, and as many that are
+    in doubt; ``doubts_first`` is to change from look to look, so that neither kind starves the other. Those
+    whose first page nobody has seen yet come before those that only go on.
     """
     rows = reader.all(
         _DUE,
@@ -69,19 +71,21 @@ def due(
             orjson.dumps(list(actors_busy)).decode(),
             per_host,
             rows_max,
+            doubts_first,
         ),
     )
     return [Due(actor, did, pds, bool(member), bool(begun)) for actor, did, pds, member, begun in rows]
 
 
-def certificate(reader: Reader, actor: int) -> Certificate | None:
-    """The certificate that the repository has; without digest where that was of no single rev."""
+def due_of(reader: Reader, actor: int) -> Due | None:
+    """The same of one actor, due or not; None when nobody wants it."""
     row = reader.one(
-        "SELECT cert_rev, cert_method, cert_digest, cert_count FROM repo"
-        " WHERE actor = ? AND cert_rev IS NOT NULL",
+        "SELECT a.did, a.pds, EXISTS (SELECT 1 FROM member m WHERE m.actor = r.actor), s.id IS NOT NULL"
+        " FROM repo r JOIN actor a ON a.id = r.actor LEFT JOIN scan s ON s.actor = r.actor"
+        " WHERE r.actor = ? AND r.refs > 0",
         (actor,),
     )
-    return None if row is None else Certificate(*row)
+    return None if row is None else Due(actor, row[0], row[1], bool(row[2]), bool(row[3]))
 
 
 def forget_digest(tx: Transaction, actor: int) -> None:

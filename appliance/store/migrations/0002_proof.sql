@@ -56,3 +56,4 @@ CREATE TABLE finding (
 CREATE INDEX finding_of_actor ON finding (actor, collection, rkey);
 CREATE INDEX finding_by_time ON finding (found_us);
 CREATE INDEX finding_open ON finding (actor) WHERE outcome = 'open';
+CREATE INDEX finding_in_flight ON finding (found_us) WHERE note = 'in flight';
