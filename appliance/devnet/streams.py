@@ -14,6 +14,7 @@ from appliance.clock import Clock
 from appliance.devnet.faults import StreamFaults
 from appliance.devnet.http import Disconnected
 from appliance.devnet.log import EventLog, Told
+from appliance.devnet.losses import Losses
 from appliance.devnet.wire import Row
 
 _BATCH = 128
@@ -83,6 +84,7 @@ class Stream:
         self.name = name
         self.log = log
         self.faults = StreamFaults()
+        self.losses = Losses()
         self.connections = 0
         self._clock = clock
         self._stop = stop
@@ -144,7 +146,7 @@ class Stream:
                     while faults.mute:
                         faults.note("mute", row.position)
                         await self._clock.sleep(0.05)
-                    if faults.swallows(row):
+                    if faults.swallows(row) or self.losses.swallow(told.event):
                         continue
                     if faults.delay_s:
                         faults.note("delay", row.position)

@@ -38,6 +38,7 @@ DUE_AT_ONCE = 200
 DUE_PARALLEL = 8
 RETRY_S = 300.0
 CLAIM_S = 120.0
+POLL_S = 1.0
 
 Moved = Callable[[Transaction, int], None]
 
@@ -205,7 +206,7 @@ class Identities:
                 for _ in range(DUE_PARALLEL):
                     group.create_task(worker())
             if not due:
-                await _either(self._wake.wait(), self._clock.sleep(1.0))
+                await _either(self._wake.wait(), self._clock.sleep(POLL_S))
 
     async def _read_due(self, did: str) -> None:
         self.forget(did)
