@@ -8,12 +8,11 @@ import gc
 import json
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 from hypercorn.asyncio import serve as serve_http
 from hypercorn.config import Config
@@ -30,19 +29,23 @@ from appliance.backfill.newest import Newest
 from appliance.backfill.on_demand import OnDemand
 from appliance.backfill.pruner import Pruner
 from appliance.backfill.schedule import Schedule
+from appliance.backfill.tools import make_tools
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
-from appliance.errors import BadInput, NotFound, Refused, Unavailable
+from appliance.errors import BadInput, NotFound, Unavailable
 from appliance.identity.identities import Identities
 from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
 from appliance.media.images import Images
 from appliance.members import admission
-from appliance.ops import control
+from appliance.ops import control, measures, reaching
+from appliance.ops.auditing import audit_command
 from appliance.ops.commands import commands
 from appliance.ops.lock import DataLock
 from appliance.ops.probes import probes
+from appliance.ops.status import Status
+from appliance.ops.watch import Watch
 from appliance.outbound.client import Outbound
 from appliance.outbound.limits import BLOB
 from appliance.protocol import lexicons
@@ -50,14 +53,16 @@ from appliance.store import actors, repos
 from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
+from appliance.timeline.completeness import Completeness
 from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
+from appliance.web.status import status as status_page
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
-from appliance.xrpc import admin, asgi, private, reads
+from appliance.xrpc import admin, asgi, completeness, private, reads
 from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
@@ -112,37 +117,46 @@ async def operate(settings: Settings, command: str, arguments: list[str]) -> Any
     try:
         lock = DataLock(settings.data_path)
     except Unavailable:
-        return await _ask_running(settings, clock, command, arguments)
-    with lock:
+        key = open_secrets(settings).subkey("control")
+        return await reaching.ask(settings.data_path, key, clock, command, arguments)
+    async with _alone(lock, settings, clock) as (database, _, identities):
+        known = commands(database, identities, settings, clock, Status(database, clock, None))
+        return await known[command](arguments)
+
+
+async def follow(settings: Settings, command: str, arguments: list[str]) -> AsyncIterator[Any]:
+    """The same for a long command: what it tells as it goes, and ``control.Done`` last."""
+    clock = SystemClock()
+    try:
+        lock = DataLock(settings.data_path)
+    except Unavailable:
+        key = open_secrets(settings).subkey("control")
+        steps = reaching.follow(settings.data_path, key, clock, command, arguments)
+        async with contextlib.aclosing(steps) as told:
+            async for step in told:
+                yield step
+        return
+    async with _alone(lock, settings, clock) as (database, outbound, identities):
+        rules = _rules(settings)
+        auditor = Auditor(make_tools(database, outbound, identities, settings, clock, rules))
+        long = {"audit": audit_command(database, identities, auditor, clock)}
+        async with contextlib.aclosing(long[command](arguments)) as steps:
+            async for step in steps:
+                yield step
+
+
+@contextlib.asynccontextmanager
+async def _alone(
+    lock: DataLock, settings: Settings, clock: Clock
+) -> AsyncIterator[tuple[Database, Outbound, Identities]]:
+    """What a command needs that works by itself while no process runs."""
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(lock)
         database = await Database.open(settings.data_path / DATABASE_FILE, readers=1)
+        stack.push_async_callback(database.close)
         outbound = Outbound(settings, clock)
-        try:
-            identities = Identities(database, outbound, settings, clock)
-            return await commands(database, identities, settings, clock)[command](arguments)
-        finally:
-            await outbound.close()
-            await database.close()
-
-
-async def _ask_running(settings: Settings, clock: Clock, command: str, arguments: list[str]) -> Any:
-    told = (settings.data_path / "lock").read_text("utf-8")
-    if not told:
-        raise Unavailable("the appliance is just starting: try again in a moment")
-    key = open_secrets(settings).subkey("control")
-    # Our own listener, named by our own lock file: the guarded way out is for strangers.
-    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
-        try:
-            answer = await client.post(
-                f"http://127.0.0.1:{json.loads(told)['port']}{control.PATH}",
-                headers={"Authorization": f"Bearer {control.token(key, clock.now_us())}"},
-                json={"command": command, "arguments": arguments},
-            )
-        except httpx.HTTPError as error:
-            raise Unavailable("the running appliance does not answer") from error
-    body = answer.json()
-    if answer.status_code != 200:
-        raise (BadInput if body.get("misused") else Refused)(body["error"])
-    return body["result"]
+        stack.push_async_callback(outbound.close)
+        yield database, outbound, Identities(database, outbound, settings, clock)
 
 
 async def build(
@@ -166,7 +180,7 @@ async def build(
     auth = auth_parts.build(database, identities, outbound, secrets, join, settings, clock)
     stack.push_async_callback(auth.close)
     supervisor.start("sessions", auth.run)
-    rules = Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
+    rules = _rules(settings)
     applier = Applier(rules)
     pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
     backfill = Backfill(
@@ -198,8 +212,17 @@ async def build(
     supervisor.start("pruner", Pruner(database, settings, clock).run)
     supervisor.start("ingest", pipeline.run)
 
+    watch = Watch(database, pipeline.facts, settings, clock)
+    supervisor.start("watch", watch.run)
+    status = Status(database, clock, watch)
+    proving = Completeness(database, watch.stream)
+
+    async def refresh() -> None:
+        measures.update(await status.look())
+
     methods = [
         *reads.methods(views, settings, __version__),
+        *completeness.methods(proving, clock),
         *private.methods(database, clock),
         *(admin.methods(database) if settings.admin_password else []),
     ]
@@ -212,14 +235,19 @@ async def build(
     frame = Frame(guard, auth.web_sessions, clock, settings.origin)
     website = site(
         frame,
-        Pages(views, database, pipeline.lag_s),
+        Pages(views),
+        proving,
         auth.web_sessions,
         Writing(writer),
         images,
         [
-            probes(pipeline.facts, lambda: True, telemetry.REGISTRY),
+            probes(watch, refresh, telemetry.REGISTRY, settings.admin_password),
+            status_page(frame, status.public),
             control.control(
-                secrets.subkey("control"), clock, commands(database, identities, settings, clock)
+                secrets.subkey("control"),
+                clock,
+                commands(database, identities, settings, clock, status),
+                {"audit": audit_command(database, identities, auditor, clock)},
             ),
             _well_known(settings, secrets),
         ],
@@ -233,6 +261,10 @@ async def build(
         rest=calls,
         rest_has=calls.has,
     )
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from appliance.errors import ApplianceError, BadInput
+from appliance.errors import ApplianceError, BadInput, Unavailable
 
 if TYPE_CHECKING:
     import asyncio
@@ -121,6 +121,51 @@ def devnet(
     _run(work())
 
 
+@commands.command()
+@_settings_file
+@click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
+def status(settings_file: Path | None, as_json: bool) -> None:
+    """Say how the appliance fares: exit code 0 if it is healthy, else 1 and why."""
+    from appliance.ops import printed
+
+    told = _operate(settings_file, "status", [])
+    click.echo(json.dumps(told, indent=2) if as_json else printed.status_report(told))
+    if not told["healthy"]:
+        sys.exit(EXIT_FAILED)
+
+
+@commands.command()
+@_settings_file
+@click.argument("who", nargs=-1, metavar="[HANDLE or DID]...")
+@click.option("--all", "everybody", is_flag=True, help="Every account that somebody here follows.")
+@click.option("--repair", is_flag=True, help="Mend what differs.")
+@click.option(
+    "--level",
+    type=click.Choice(["rev", "tail", "listing", "signed"]),
+    default="listing",
+    show_default=True,
+    help="How closely to look: the revision alone, the newest page, every record, or the signed repository.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+def audit(
+    settings_file: Path | None, who: tuple[str, ...], everybody: bool, repair: bool, level: str, as_json: bool
+) -> None:
+    """Compare accounts with their own servers.
+
+    The exit code is 0 only if every record there is here and nothing else: 1 if anything differed, also
+    when it was mended, or could not be compared.
+    """
+    from appliance.ops import printed
+
+    if bool(who) == everybody:
+        raise BadInput("name accounts by handle or DID, or say --all")
+    words = [f"level={level}", *(["repair"] if repair else []), *(who or ["--all"])]
+    result = _follow(settings_file, "audit", words)
+    click.echo(json.dumps(result, indent=2) if as_json else printed.audit_report(result))
+    if not result["complete"]:
+        sys.exit(EXIT_FAILED)
+
+
 @commands.group()
 def member() -> None:
     """Who belongs to this appliance."""
@@ -170,6 +215,30 @@ def _operate(settings_file: Path | None, command: str, arguments: list[str]) -> 
 
     telemetry.configure("error", "text")
     return _run(app.operate(_settings(settings_file), command, arguments))
+
+
+def _follow(settings_file: Path | None, command: str, arguments: list[str]) -> Any:
+    """Run a long command, with its progress on standard error; its result."""
+    import time
+
+    from appliance import app, telemetry
+    from appliance.ops.control import Done
+    from appliance.ops.progress_line import ProgressLine, note_of
+
+    telemetry.configure("error", "text")
+    line = ProgressLine(sys.stderr)
+
+    async def work() -> Any:
+        async for step in app.follow(_settings(settings_file), command, arguments):
+            if isinstance(step, Done):
+                return step.result
+            line.step(step["done"], step["total"], step["seconds"], time.monotonic(), note_of(step))
+        raise Unavailable("it ended without a result")
+
+    try:
+        return _run(work())
+    finally:
+        line.close()
 
 
 def _until_closed(handle: int) -> asyncio.Event:

@@ -77,6 +77,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     car_max_mb: Annotated[int, _setting("Largest repository export that is read."), Meta(ge=1)] = 512
 
     rate_limits: Annotated[Literal["on", "off"], _setting("Limits on callers. Off refuses a public host name.")] = "on"
+    health_stalled_s: Annotated[float, _setting("/health says 503 once waiting events have not moved, or the database has refused, for so many seconds."), Meta(gt=0)] = 30.0
+    ready_lag_max_s: Annotated[float, _setting("/ready says 503 once the stream has not been live for so many seconds. A quiet stream is live."), Meta(gt=0)] = 60.0
+    ready_doubt_max_hours: Annotated[float, _setting("/ready says 503 once a doubt about an account has been open for so many hours; 0 never does."), Meta(ge=0)] = 24.0
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _setting("Least important log line written.")] = "info"
     log_format: Annotated[Literal["json", "text"], _setting("Log lines for a machine or for a person.")] = "json"
     # fmt: on
