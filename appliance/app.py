@@ -22,6 +22,7 @@ from appliance import __version__, telemetry
 from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import Secrets, open_secrets
+from appliance.backfill.archive import Archive
 from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
@@ -211,6 +212,9 @@ async def build(
     supervisor.start("fetcher", fetcher.run)
     supervisor.start("pruner", Pruner(database, settings, clock).run)
     supervisor.start("ingest", pipeline.run)
+    archive = Archive(database, outbound, applier, settings, clock)
+    if archive.usable:
+        supervisor.start("archive", archive.run)
 
     watch = Watch(database, pipeline.facts, settings, clock)
     supervisor.start("watch", watch.run)

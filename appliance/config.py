@@ -44,6 +44,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     upstream: Annotated[Literal["auto", "jetstream", "relay"], _setting("Which kind of stream to read. auto: the relay where RELAY_URL is set and JETSTREAM_URLS is not, else Jetstream.")] = "auto"
     jetstream_urls: Annotated[tuple[str, ...], _setting("Jetstream addresses in order of preference; a path ending in /subscribe speaks v1, one ending in subscribeEvents speaks v2.")] = JETSTREAM_DEFAULTS
     relay_url: Annotated[str, _setting("Relay or PDS whose subscribeRepos is read, e.g. wss://bsky.network.")] = ""
+    archive_url: Annotated[str, _setting("Origin of a Jetstream v2 archive for the history of many accounts at once. Default: that of the first v2 address in JETSTREAM_URLS where ARCHIVE_TOKEN is set, else no archive is read.")] = ""
+    archive_token: Annotated[str, _setting("Token of the archive; sent to it alone.")] = ""
+    archive_accounts_min: Annotated[int, _setting("So many new accounts must wait before the archive is asked for their history."), Meta(ge=1)] = 200
     plc_url: Annotated[str, _setting("PLC directory.")] = "https://plc.directory"
     handle_resolvers: Annotated[tuple[str, ...], _setting("Origins asked for handles by XRPC resolveHandle; honoured only with ALLOW_LOOPBACK.")] = ()
     allow_loopback: Annotated[bool, _setting("Talk to addresses of this machine over http: for devnet and tests only. Refuses a public host name.")] = False
@@ -94,6 +97,18 @@ class Settings(Struct, frozen=True, kw_only=True):
         if self.upstream == "auto":
             return bool(self.relay_url) and self.jetstream_urls == JETSTREAM_DEFAULTS
         return self.upstream == "relay"
+
+    @property
+    def archive_origin(self) -> str:
+        """Where the archive is; empty when none is read."""
+        if self.archive_url:
+            return self.archive_url.rstrip("/")
+        if self.archive_token:
+            for url in self.jetstream_urls:
+                parts = urlsplit(url)
+                if parts.path.endswith("subscribeEvents"):
+                    return f"{'http' if parts.scheme == 'ws' else 'https'}://{parts.netloc}"
+        return ""
 
     @property
     def origin(self) -> str:
@@ -157,6 +172,11 @@ def check(settings: Settings) -> None:
         raise BadInput("RATE_LIMITS=off is for devnet: it can't go with a public host name")
     if settings.upstream == "relay" and not settings.relay_url:
         raise BadInput("UPSTREAM=relay needs a RELAY_URL")
+    archive = urlsplit(settings.archive_url)
+    if settings.archive_url and (
+        archive.scheme not in ("http", "https") or not archive.netloc or archive.path.strip("/")
+    ):
+        raise BadInput("ARCHIVE_URL is an origin: https:// and a host name")
     if settings.handle_resolvers and not settings.allow_loopback:
         raise BadInput("HANDLE_RESOLVERS is honoured only with ALLOW_LOOPBACK")
 

@@ -29,6 +29,9 @@ POINTS: Final = (
     "absence-before-commit",
     "certificate-before-commit",
     "certificate-after-commit",
+    # History out of an archive: rows and how far it was read.
+    "archive-before-commit",
+    "archive-after-commit",
     # An audit: what it proves, and (after) that it was done.
     "verdict-before-commit",
     "verdict-after-commit",

@@ -96,12 +96,13 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """One answer; JSON unless told otherwise."""
+    """One answer; JSON unless told otherwise. ``cut``: the line is lost after so many bytes of the body."""
 
     body: bytes = b""
     status: int = 200
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
+    cut: int | None = None
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:
@@ -206,6 +207,10 @@ class Site:
                 "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
             }
         )
+        if answer.cut is not None and not head:
+            # The server closes a connection whose answer isn't as long as was said.
+            await send({"type": "http.response.body", "body": answer.body[: answer.cut], "more_body": True})
+            raise Disconnected
         await send({"type": "http.response.body", "body": b"" if head else answer.body})
 
     async def _websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:

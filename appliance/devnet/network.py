@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from appliance.devnet import control, jetstream_v1, jetstream_v2, pds, plc, relay, seeding, truth
+from appliance.devnet import archive, control, jetstream_v1, jetstream_v2, pds, plc, relay, seeding, truth
 from appliance.devnet.entries import Blob
 from appliance.devnet.faults import Faults, PlcFaults
 from appliance.devnet.options import Options
@@ -40,6 +40,7 @@ class Network:
         self.info: dict[str, Any] = {}
         self.state: State
         self.world: World
+        self.archive: archive.Archive
         self.pds: list[pds.Pds] = []
         self.faults: dict[str, Faults] = {}
         self.streams: dict[str, Stream] = {}
@@ -110,6 +111,10 @@ class Network:
         self.state.resync(did)
 
     # ---- what real servers do to accounts, and nobody is told
+
+    def keep_past(self) -> None:
+        """From now on ``roll_back`` has something to go back to."""
+        self.state.keep_chronicle()
 
     def lift_status(self, did: str) -> None:
         """Active again, without a word on any stream."""
@@ -234,11 +239,16 @@ class Network:
             "jetstream_v1",
             "jetstream_v2",
             "control",
+            "archive",
         ]
         listening = listen_for(names, options.port, self.state.ports)
         self.state.move_to_ports({name: each.getsockname()[1] for name, each in listening.items()})
         if seeding.DONE not in self.state.notes:
             await asyncio.to_thread(seeding.Seeding(self.state, options).run)
+            if options.archive:
+                for account in self.state.accounts.values():
+                    if account.active:
+                        self.state.resync(account.did)
         self.world = World(self.state, options.members)
         self._proxy = Proxy(self.state, options.appview, options.appview_did)
         for name in ("relay", "jetstream_v1", "jetstream_v2"):
@@ -254,6 +264,9 @@ class Network:
             plc.site(self.state.directory, plc_faults, self.state.clock.sleep), listening["plc"]
         )
         self._servers.add_site(control.site(self), listening["control"])
+        self.archive = archive.Archive(self.state.log, options.archive_token)
+        self.faults["archive"] = self.archive.faults
+        self._servers.add_site(archive.site(self.archive), listening["archive"])
         await self._servers.start()
         streams = self.streams
         for name, server in (
@@ -297,6 +310,7 @@ class Network:
             "jetstream_v1": f"ws://localhost:{ports['jetstream_v1']}{jetstream_v1.PATH}",
             "jetstream_v2": f"ws://localhost:{ports['jetstream_v2']}{jetstream_v2.PATH}",
             "control": f"http://localhost:{ports['control']}",
+            "archive": f"http://localhost:{ports['archive']}",
             "members": [
                 {
                     "handle": account.handle,

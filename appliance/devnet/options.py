@@ -41,7 +41,9 @@ class Options:
     ``port`` is the first of consecutive ports, 0 takes free ones; ``data`` None means a folder that
     goes with the network. ``rate`` is events per second of the living world, 0 lets it stand still.
     ``appview`` is the origin where app.bsky calls without ``atproto-proxy`` go. Streams can go back
-    ``retention_s`` seconds, and at least ``retention_events`` events.
+    ``retention_s`` seconds, and at least ``retention_events`` events. With ``archive`` the streams are told
+    of the whole past in the beginning, so that the archive of Jetstream v2 holds it; ``archive_token`` is
+    what it asks for, if anything.
     """
 
     port: int = 0
@@ -58,4 +60,6 @@ class Options:
     appview_did: str = ""
     retention_s: float = 6 * 3600.0
     retention_events: int = 20_000
+    archive: bool = False
+    archive_token: str = ""
     clock: Clock = field(default_factory=SystemClock)

@@ -7,6 +7,7 @@ into doubt, and the position moves on.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -41,7 +42,9 @@ class Batch(msgspec.Struct, frozen=True):
     """Events of one upstream in its order, and where they end: one commit.
 
     ``seq`` is the upstream's number of the last event where the wire has numbers; ``time_us`` its
-    clock there. Both are None when nothing has moved yet.
+    clock there. Both are None when nothing has moved yet. ``archived``: the events are read from the
+    upstream's archive, by accounts: whom they make tracked is covered from now on only, because what the
+    archive goes on to tell of them was not asked for.
     """
 
     upstream: str
@@ -49,6 +52,7 @@ class Batch(msgspec.Struct, frozen=True):
     seq: int | None
     time_us: int | None
     events: list[Event]
+    archived: bool = False
 
 
 class Tally(msgspec.Struct):
@@ -78,6 +82,36 @@ class Applier:
         One event that raises costs only itself: the batch is then gone through again, each event in
         a savepoint of its own. Raises where our own store is at fault.
         """
+        tally = self._apply_all(tx, batch, now_us)
+        upstreams.save(tx, batch.upstream, batch.wire, batch.seq, batch.time_us, len(batch.events), now_us)
+        return tally
+
+    def apply_history(
+        self,
+        tx: Transaction,
+        source: str,
+        seq: int,
+        events: Sequence[Event],
+        epochs: Mapping[str, int],
+        *,
+        now_us: int,
+    ) -> Tally:
+        """Apply what an archive tells of accounts' past, up to its number ``seq``, as ``apply_batch`` would.
+
+        It touches no stream's position. Accounts that are not tracked in the epoch that they had when the
+        archive was asked are left out: revs from before an epoch don't compare with those in it.
+        """
+        self.tracked.refresh(tx)
+        chosen = [
+            event
+            for event in events
+            if event.did is not None
+            and (repo := self.tracked.find(event.did)) is not None
+            and repo.epoch == epochs.get(event.did)
+        ]
+        return self._apply_all(tx, Batch(source, "jetstream-v2", seq, None, chosen, archived=True), now_us)
+
+    def _apply_all(self, tx: Transaction, batch: Batch, now_us: int) -> Tally:
         self.tracked.refresh(tx)
         try:
             with tx.savepoint():
@@ -92,7 +126,6 @@ class Applier:
             for event in batch.events:
                 self._take_alone(tx, run, event)
             run.end()
-        upstreams.save(tx, batch.upstream, batch.wire, batch.seq, batch.time_us, len(batch.events), now_us)
         return run.tally
 
     def apply(self, tx: Transaction, event: Event, *, now_us: int) -> Tally:
@@ -124,7 +157,7 @@ class _Run:
         self._network = applier.rules.scope == "network"
         self._tracked = applier.tracked
         self._tx = tx
-        self._streamed = batch is not None
+        self._batch = batch
         self._upstream = batch.upstream if batch is not None else ""
         self._position = None if batch is None else batch.time_us if batch.seq is None else batch.seq
         self._now_us = now_us
@@ -216,7 +249,8 @@ class _Run:
             body=body,
             at_us=event.time_us,
             now_us=self._now_us,
-            cover_us=event.time_us if self._streamed else None,
+            found=event.found,
+            cover_us=self._cover_us(event),
         )
         verdict = merge.put(self._tx, fact, self._rules)
         if verdict is Verdict.CONFLICT:
@@ -235,6 +269,12 @@ class _Run:
         if fact.tracks is not None:
             tally.newly_tracked += 1
             self._tracked.add(self._tx, fact.tracks)
+
+    def _cover_us(self, event: CommitEvent) -> int | None:
+        """From when on whoever this event makes tracked is covered; None: from where the streams stand."""
+        if self._batch is None:
+            return None
+        return self._now_us if self._batch.archived else event.time_us
 
     def _stranger(self, event: CommitEvent, collection: int | None) -> int | None:
         """The actor if this stranger's event concerns us: all do that keep the network, else those

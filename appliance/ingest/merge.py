@@ -38,6 +38,8 @@ class Fact(msgspec.Struct, gc=False):
     """At this version the key has this value. ``epoch`` None: whichever the stored row has.
 
     ``cid`` and ``body`` are None where the key was deleted. ``scan`` is None for live operations.
+    ``found``: somebody came upon the key in its repository, so ``at_us`` is no more than the latest moment at
+    which it can have been written.
     ``cover_us`` is the upstream's time now, from which on whoever becomes tracked is covered;
     ``tracks`` is set by ``put`` to the actor who became tracked by this fact, ``before`` to the CID that
     lived here until then.
@@ -55,6 +57,7 @@ class Fact(msgspec.Struct, gc=False):
     at_us: int
     now_us: int
     scan: int | None = None
+    found: bool = False
     cover_us: int | None = None
     tracks: int | None = None
     before: str | None = None
@@ -149,10 +152,12 @@ def _store(
     sort_ms, tie, arrival = order
     if sort_ms is None or tie is None:
         created_ms = times.created_ms(created)
-        if fact.scan is None:
-            sort_ms = times.first_sort_ms(created_ms, fact.at_us)
-        else:
+        if fact.scan is not None:
             sort_ms = times.snapshot_sort_ms(created_ms, fact.rkey, fact.now_us)
+        elif fact.found:
+            sort_ms = times.snapshot_sort_ms(created_ms, fact.rkey, min(fact.at_us, fact.now_us))
+        else:
+            sort_ms = times.first_sort_ms(created_ms, fact.at_us)
         tie = order_key(fact.cid)
     if arrival is None and parts is not None and fact.collection in index.LISTED:
         arrival = records.next_arrival(tx)

@@ -39,7 +39,7 @@ def first_sort_ms(created: int | None, seen_us: int) -> int:
 
 
 def snapshot_sort_ms(created: int | None, rkey: str, now_us: int) -> int:
-    """Where a record stands that was found in a repository: nobody knows when it came there."""
+    """Where a record stands that was found in a repository at ``now_us``: nobody knows when it came there."""
     now_ms = now_us // 1000
     if created is not None and created <= now_ms:
         return created

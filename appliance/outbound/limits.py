@@ -53,4 +53,9 @@ BLOB = Limits("blob", 10 * MB, 15, redirects=3, interactive=True, patience_s=15)
 LINK_CARD = Limits("link_card", 512 * KB, 5, ports="web", redirects=3, interactive=True, patience_s=5)
 LINK_CARD_IMAGE = replace(LINK_CARD, name="link_card_image", body_max=2 * MB)
 SERVICE = Limits("service", 1 * MB, 5, interactive=True, patience_s=5)
+ARCHIVE_PLAN = Limits("archive_plan", 64 * MB, 120, ports="any", idle_s=60, rate=20.0, in_flight=4)
+ARCHIVE_BLOCK = replace(
+    ARCHIVE_PLAN, name="archive_block", body_max=256 * MB, total_s=600, bytes_per_s_min=10 * KB
+)
+ARCHIVE_SEGMENT = replace(ARCHIVE_BLOCK, name="archive_segment", body_max=8192 * MB, total_s=6 * 3600)
 STREAM_HELPER = Limits("stream_helper", 1 * MB, 10, ports="any")

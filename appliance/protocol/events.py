@@ -17,6 +17,8 @@ class CommitEvent(msgspec.Struct, frozen=True, gc=False):
     clock, microseconds since 1970), which becomes the index time. ``record`` is atproto JSON as
     bytes (``$link``, ``$bytes``), None for a delete; it may also be None on a create whose block
     was missing, and then the record has to be fetched. ``cid`` is base32 text, None for a delete.
+    ``found``: the upstream came upon the record in its repository, so ``time_us`` does not say when it was
+    written, only that it was there by then.
     """
 
     did: str
@@ -28,6 +30,7 @@ class CommitEvent(msgspec.Struct, frozen=True, gc=False):
     cid: str | None
     record: bytes | None
     time_us: int
+    found: bool = False
 
 
 class IdentityEvent(msgspec.Struct, frozen=True, gc=False):

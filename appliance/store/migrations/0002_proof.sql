@@ -57,3 +57,27 @@ CREATE INDEX finding_of_actor ON finding (actor, collection, rkey);
 CREATE INDEX finding_by_time ON finding (found_us);
 CREATE INDEX finding_open ON finding (actor) WHERE outcome = 'open';
 CREATE INDEX finding_in_flight ON finding (found_us) WHERE note = 'in flight';
+
+-- owner: backfill · state · position-with-rows: bulk history of many accounts out of a Jetstream v2 archive.
+-- Moves on in the transaction of its rows; never touches floors or certificates.
+CREATE TABLE archive_run (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  source TEXT NOT NULL,            -- origin of the archive
+  tip_seq INTEGER,                 -- the last number that is asked for; NULL before the first plan
+  after_seq INTEGER NOT NULL DEFAULT 0,  -- whole segments are in up to here
+  segment TEXT NOT NULL DEFAULT '',-- the one that is in by part
+  checksum TEXT NOT NULL DEFAULT '',  -- and which generation of it
+  seq INTEGER NOT NULL DEFAULT 0,  -- its last row that is in
+  rows INTEGER NOT NULL DEFAULT 0, -- that were kept
+  started_us INTEGER NOT NULL,
+  ended_us INTEGER,                -- NULL while it goes on
+  outcome TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+-- owner: backfill · state · whose history a run brings, and in which epoch; nobody's is brought twice.
+CREATE TABLE archive_account (
+  actor INTEGER PRIMARY KEY REFERENCES repo (actor) ON DELETE CASCADE,
+  run INTEGER NOT NULL REFERENCES archive_run (id),
+  epoch INTEGER NOT NULL
+) STRICT;
+CREATE INDEX archive_account_of_run ON archive_account (run);
