@@ -482,6 +482,8 @@ def reactivate(tx: Transaction, actor: int, now_us: int) -> bool:
         " WHERE actor = ?1 AND state = 'GONE'",
         (actor, now_us),
     )
+    if reborn:
+        crash_points.reach("epoch-before-commit")
     return bool(
         reborn
         or tx.run(

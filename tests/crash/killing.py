@@ -22,6 +22,7 @@ from tests.journeys.judge import signed_in, what_is_wrong
 RANDOM = "at random"
 REACHED_WITHIN_S = 5.0
 SETTLE_S = 240.0
+STREAMS = {"jetstream-v2": "jetstream_v2", "jetstream-v1": "jetstream_v1", "relay": "relay"}
 CREATED_AT = "2026-01-01T00:00:00Z"
 SETTINGS = {
     # An unfollowed account is pruned at the next start, so that every kind of work goes on all the time.
@@ -41,9 +42,7 @@ class Mortal(Process):
         self, point: str, times: int, within_s: float, meanwhile: Callable[[], Awaitable[None]]
     ) -> None:
         """Start, and die at that point, or at random after so many seconds; whatever runs, dies first."""
-        if self.alive:
-            await self.kill()
-            self.deaths[RANDOM] += 1
+        await self.end()
         marks = self._marks(point)
         # It may die before it is ready.
         with (
@@ -61,6 +60,12 @@ class Mortal(Process):
         code = self._process.returncode
         assert code == -signal.SIGKILL, f"ended by itself with {code}: {self.tail()}"
         self.deaths[point if point != RANDOM and self._marks(point) > marks else RANDOM] += 1
+
+    async def end(self) -> None:
+        """Die at random, unless it is dead."""
+        if self.alive:
+            await self.kill()
+            self.deaths[RANDOM] += 1
 
     async def _until_dead(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
         while self.alive:
@@ -107,7 +112,10 @@ class Siege:
         """Everything runs, members are signed in, and the world has begun to move."""
         await self.world.start(rate=self.rate)
         members = self.world.info["members"]
-        self.process = Mortal(self._folder / "appliance", {**self.world.settings(self.wire), **settings})
+        settings = {**self.world.settings(self.wire), **settings}
+        if self.wire == "jetstream-v2":
+            settings |= {"ARCHIVE_URL": self.world.info["archive"], "ARCHIVE_ACCOUNTS_MIN": "1"}
+        self.process = Mortal(self._folder / "appliance", settings)
         await self.process.start()
         self._here = await signed_in(self.process.origin, self._http, members)
         for member in members:
@@ -128,7 +136,11 @@ class Siege:
     async def kill(self, point: str, times: int = 1) -> None:
         """One life and one death."""
         within_s = self.chance.uniform(0.02, 0.9) if point == RANDOM else REACHED_WITHIN_S
+        if point.startswith("verdict"):
+            await self._leave_a_gap()
         await self.process.live(point, times, within_s, lambda: self._provoke(point))
+        if point.startswith("verdict"):
+            await self._fault(STREAMS[self.wire], keep_events=None)
         for task in self._tasks:
             if task.done():
                 task.result()
@@ -211,6 +223,8 @@ class Siege:
             client = Client(self.process.origin, self._http)
             if await self._signs_in(client, self.chance.choice(self.world.info["members"])):
                 self.tokens.append(client)
+        elif point.startswith("epoch"):
+            await self._begin_anew()
         elif point.startswith("write"):
             await self._write(self.chance.choice(self._here))
         elif point.startswith(("batch", "prune")) or point == RANDOM:
@@ -258,6 +272,32 @@ class Siege:
             rkey = answer["uri"].rsplit("/", 1)[1]
             body = {"repo": client.did, "collection": POST, "rkey": rkey}
             await answered(client, "com.atproto.repo.deleteRecord", body)
+
+    async def _leave_a_gap(self) -> None:
+        """The upstream forgets what was not read: after the restart everybody is in doubt."""
+        await self.process.end()
+        await self._fault(STREAMS[self.wire], keep_events=1)
+        async with asyncio.timeout(SETTLE_S):
+            before = await self._progress()
+            while await self._progress() < before + 5:
+                await asyncio.sleep(0.05)
+
+    async def _begin_anew(self) -> None:
+        """A deletion that its server confirms, and another repository under the same name."""
+        members = {client.did for client in self._at_home}
+        did = self.chance.choice(sorted(set(self._everybody) - members))
+        await self._command("delete_account", did)
+        await asyncio.sleep(1)
+        await self._command("begin_anew", did)
+        await asyncio.sleep(1)
+
+    async def _fault(self, of: str, **switches: Any) -> None:
+        answer = await self._http.post(f"{self.world.info['control']}/faults", json={"of": of, **switches})
+        assert answer.status_code == 200, answer.text
+
+    async def _progress(self) -> int:
+        events: int = (await self._http.get(f"{self.world.info['control']}/progress")).json()["events"]
+        return events
 
     async def _command(self, method: str, *args: Any) -> None:
         answer = await self._http.post(
