@@ -101,7 +101,9 @@ class Siege:
         self.looks: list[Looks] = []
         self.process: Mortal
         self._folder = folder
-        self._http = httpx.AsyncClient(timeout=30, trust_env=False, headers=BYPASS)
+        # Kept connections end when either side is busy or dead: each call has its own.
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.AsyncClient(timeout=60, trust_env=False, headers=BYPASS, limits=fresh)
         self._at_home: list[Client] = []
         self._here: list[Client] = []
         self._loose: dict[str, list[str]] = {}
