@@ -253,8 +253,10 @@ class Pds:
                     left.discard(repo.did)
                     if repo.active and repo.rev:
                         found[repo.did] = repo.rev
-            if not left or not answer.cursor or not answer.repos or answer.cursor == cursor:
+            if not left or not answer.cursor or not answer.repos:
                 return found, True
+            if answer.cursor == cursor:
+                break
             cursor = answer.cursor
         return found, False
 

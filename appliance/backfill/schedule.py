@@ -33,12 +33,18 @@ DARK = telemetry.gauge("dark_hosts", "Servers of whose accounts no stream shows 
 FAILED = telemetry.counter("audit_failures", "Audits that ended in a way that nobody foresaw.")
 
 POLL_S: Final = 5.0
+REST_PER_LOOK: Final = 4.0
+REST_MAX_S: Final = 1.0
 SPREAD: Final = 0.1
 # Backfill has the rest of the places: an audit can wait, a new account shall not.
 PLACES_PART: Final = 4
 PER_HOST: Final = 1
 # From so many on a host's list of repositories is tried.
 LIST_FROM: Final = 10
+# Who was not found in it is looked at one by one, before the list is asked for again.
+LIST_AGAIN_S: Final = 300.0
+# A host's list is compared with all of its accounts that would be due within this time.
+SOON_US: Final = PERIOD_US["rev"] // 4
 
 CHORES_EVERY_S: Final = 30.0
 PLAN_EVERY_S: Final = 600.0
@@ -81,10 +87,12 @@ class Schedule:
         self._canary_us = canary_minutes * 60_000_000
         self._running: dict[int, str | None] = {}
         self._listing: set[str] = set()
+        self._listed_s: dict[str, float] = {}
         self._read: set[str] = set()
         self._read_at_s: dict[str, float] = {}
         self._next_s: dict[str, float] = {}
         self._wake = asyncio.Event()
+        self._sleeping = False
 
     def opened(self, did: str) -> None:
         """This member reads their timeline now. Cheap: only remembered, a few minutes at most."""
@@ -97,13 +105,25 @@ class Schedule:
 
     async def run(self) -> None:
         """For ever."""
+        loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._flush_read()
                 await self._chores()
+                # Real time, whatever the clock says: looking among ten thousand costs a reader.
+                began_s = loop.time()
                 await self._start_lists(group)
                 await self._start_due(group)
+                rest_s = min((loop.time() - began_s) * REST_PER_LOOK, REST_MAX_S)
+                self._sleeping = True
                 await self._sleep()
+                await self._tools.clock.sleep(rest_s)
+                self._sleeping = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being compared, or looked for, right now."""
+        return bool(self._running or self._listing or not self._sleeping)
 
     # ---------------------------------------------------------------- what is started
 
@@ -114,15 +134,18 @@ class Schedule:
 
     async def _start_lists(self, group: asyncio.TaskGroup) -> None:
         now_us = self._tools.clock.now_us()
-        resting = self._tools.hosts.resting(self._tools.clock.monotonic_s())
+        soon_us = now_us + SOON_US
+        now_s = self._tools.clock.monotonic_s()
+        self._listed_s = {one: at_s for one, at_s in self._listed_s.items() if now_s - at_s < LIST_AGAIN_S}
+        resting = {*self._tools.hosts.resting(now_s), *self._listed_s, *self._listing}
         for origin, _ in await self._tools.database.read(
-            lambda r: audits.many_on_one_host(r, now_us, LIST_FROM)
+            lambda r: audits.many_on_one_host(r, now_us, soon_us, LIST_FROM)
         ):
             if self._places <= 0:
                 break
-            dialect = self._tools.dialects.of(origin)
-            if origin in resting or origin in self._listing or dialect.many_repos:
+            if origin in resting or self._tools.dialects.of(origin).many_repos:
                 continue
+            self._listed_s[origin] = now_s
             self._listing.add(origin)
             group.create_task(self._list(origin), name=f"audit {origin}")
 
@@ -130,7 +153,7 @@ class Schedule:
         tools = self._tools
         pds = Pds(tools.outbound, origin, tools.dialects.of(origin))
         now_us = tools.clock.now_us()
-        soon_us = now_us + PERIOD_US["rev"] // 4
+        soon_us = now_us + SOON_US
         try:
             accounts = await tools.database.read(lambda r: audits.on_host(r, origin, soon_us, now_us))
             number = await revs.compare_listed(tools, pds, accounts, SPREAD)

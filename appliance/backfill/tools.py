@@ -59,14 +59,16 @@ class Tools:
     unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     # How far the stream is behind; None where this process reads none.
     lag_s: Callable[[], float | None] | None = None
+    # What a record may take from its server to us.
+    margin_us: int = LAG_US
 
     async def told_until_us(self) -> int:
         """The time before which everything that was written has been told by the stream, as far as it tells
         anything. A stream that is read and has nothing to say keeps up with the clock."""
         lag_s = None if self.lag_s is None else self.lag_s()
         if lag_s is not None:
-            return self.clock.now_us() - round(lag_s * 1_000_000) - LAG_US
-        return (await self.database.read(upstreams.newest_time_us) or 0) - LAG_US
+            return self.clock.now_us() - round(lag_s * 1_000_000) - self.margin_us
+        return (await self.database.read(upstreams.newest_time_us) or 0) - self.margin_us
 
 
 def make_tools(

@@ -193,17 +193,18 @@ class OnHost(NamedTuple):
     did: str
 
 
-def many_on_one_host(reader: Reader, now_us: int, number_min: int) -> list[tuple[str, int]]:
-    """(host, how many) where so many accounts wait for a look at their rev, the most first."""
+def many_on_one_host(reader: Reader, now_us: int, soon_us: int, number_min: int) -> list[tuple[str, int]]:
+    """(host, how many) where one account's rev is to be looked at now and so many by then, the most first."""
     rows: list[tuple[str, int]] = reader.all(
         "SELECT pds, count(*) AS number FROM ("
-        " SELECT a.pds FROM audit u JOIN repo r ON r.actor = u.actor JOIN actor a ON a.id = r.actor"
-        "  WHERE u.level = 'rev' AND u.due_us <= ?1 AND r.state = 'LIVE' AND r.refs > 0"
-        " UNION ALL SELECT a.pds FROM repo r JOIN actor a ON a.id = r.actor"
-        "  WHERE r.state = 'SUSPECT' AND r.next_at_us <= ?1 AND r.refs > 0 AND a.pds IS NOT NULL"
+        " SELECT a.pds, u.due_us FROM audit u JOIN repo r ON r.actor = u.actor JOIN actor a ON a.id = r.actor"
+        "  WHERE u.level = 'rev' AND u.due_us <= ?4 AND r.state = 'LIVE' AND r.refs > 0"
+        " UNION ALL SELECT a.pds, r.next_at_us FROM repo r JOIN actor a ON a.id = r.actor"
+        "  WHERE r.state = 'SUSPECT' AND r.next_at_us <= ?1 AND r.refs > 0"
         "  AND substr(r.reason, 1, length(?3)) = ?3"
-        ") WHERE pds IS NOT NULL GROUP BY pds HAVING count(*) >= ?2 ORDER BY number DESC",
-        (now_us, number_min, repos.STREAM_GAP),
+        ") WHERE pds IS NOT NULL GROUP BY pds HAVING count(*) >= ?2 AND min(due_us) <= ?1"
+        " ORDER BY number DESC",
+        (now_us, number_min, repos.STREAM_GAP, soon_us),
     )
     return rows
 

@@ -10,8 +10,9 @@ import pytest
 
 from appliance.backfill.audit import Auditor, Report
 from appliance.protocol import car
+from appliance.protocol.events import AccountEvent
 from appliance.protocol.keys import PrivateKey
-from appliance.store import repos
+from appliance.store import audits, repos
 from appliance.store.audits import Level
 from tests.backfill.rig import Rig, rig, shown
 from tests.backfill.scripted_network import START_US, Account, Answer, Cursors, Network, Order, Request
@@ -121,7 +122,8 @@ async def test_an_account_that_nobody_follows_or_that_is_away_is_told_as_such(
         await here.database.write(
             lambda tx: repos.deactivate(tx, repo.actor, "deactivated", here.clock.now_us())
         )
-        assert (await report(here, bob, repair=False)).error == "inactive: not compared"
+        away = await report(here, bob, repair=False)
+        assert (away.state, away.method, away.error) == ("INACTIVE", "", "")
 
 
 async def hide(account: Account, path: str) -> None:
@@ -152,8 +154,9 @@ async def test_a_record_that_its_pds_hides_is_accepted_and_nobody_is_alarmed_aga
         await here.until_state(bob, "LIVE")
         assert hidden not in await here.held(bob)
 
-        for level in ("signed", "listing", "signed", "tail"):
-            told = await report(here, bob, repair=True, level=level)  # type: ignore[arg-type]
+        levels: tuple[Level, ...] = ("signed", "listing", "signed", "tail")
+        for level in levels:
+            told = await report(here, bob, repair=True, level=level)
             assert (told.missing, told.extra, told.differing, told.error) == (0, 0, 0, "")
         assert [row[1:] for row in await findings(here)] == [("missing", "signed", "scan", "accepted")]
         assert await here.all("SELECT note FROM finding") == [("the PDS does not show it",)]
@@ -254,3 +257,52 @@ async def test_the_rev_alone_is_told_where_it_decides_and_where_it_does_not(
         await here.deliver(bob.events[-1:])
         told = await report(here, bob, repair=True, level="rev")
         assert (told.exact, told.error) == (False, "undecided: written to since its certificate")
+
+
+async def test_a_page_that_is_short_is_not_the_end_59(network: Network, tmp_path: Path) -> None:
+    """Some hosts filter a page after cutting it: only a missing cursor, or an empty page, ends a list."""
+    async with rig(network, tmp_path) as here:
+        bob = await live(here, network, posts=230)
+
+        def shorten(request: Request) -> Answer | None:
+            if not request.nsid.endswith("listRecords"):
+                return None
+            return bob.host.honest(Request(request.nsid, {**request.params, "limit": "60"}))
+
+        bob.host.script = shorten
+        told = await report(here, bob, repair=True)
+        assert (told.missing, told.extra, told.here, told.there) == (0, 0, len(shown(bob)), len(shown(bob)))
+
+
+async def test_a_refusal_for_an_unknown_reason_is_not_a_deletion_66(network: Network, tmp_path: Path) -> None:
+    async with rig(network, tmp_path) as here:
+        bob = await live(here, network)
+        bob.host.script = lambda _: Answer(400, b'{"error":"InvalidRequest","message":"not now"}')
+        await here.start_audits()
+        await here.database.write(lambda tx: audits.hasten_dids(tx, [bob.did], "rev", 0))
+
+        async def failed() -> bool:
+            return await here.all("SELECT outcome FROM audit WHERE level = 'rev'") == [("failed",)]
+
+        await here.until(failed, step_s=1)
+        repo = await here.repo(bob)
+        assert repo is not None
+        assert repo.state == "LIVE"
+
+
+async def test_an_account_that_is_inactive_at_its_pds_is_hidden_though_no_event_came_35(
+    network: Network, tmp_path: Path
+) -> None:
+    """The status of the account's own server wins over what a relay believes, either way."""
+    async with rig(network, tmp_path) as here:
+        bob = await live(here, network)
+        bob.status = "takendown"
+        await here.start_audits()
+        await here.database.write(lambda tx: audits.hasten_dids(tx, [bob.did], "rev", 0))
+        repo = await here.until_state(bob, "INACTIVE", step_s=1)
+        assert repo.reason == "takendown"
+
+        # A relay says the same of somebody whom their own server shows.
+        bob.status = None
+        await here.deliver([AccountEvent(bob.did, False, "deactivated", here.clock.now_us(), 7)])
+        await here.until_state(bob, "LIVE", step_s=1800)

@@ -10,6 +10,7 @@ import pytest
 from appliance.protocol.tid import tid_of
 from appliance.store import repos
 from appliance.store.audits import DAY_US
+from appliance.store.database import Transaction
 from tests.backfill.rig import UPSTREAM, Rig, rig, shown
 from tests.backfill.scripted_network import START_US, Account, Answer, Network, Request
 from tests.backfill.test_backfill import POST, fill
@@ -248,3 +249,18 @@ async def test_who_becomes_a_member_has_lost_nothing(here: Rig) -> None:
 
 async def _followed(here: Rig) -> bool:
     return bool(await here.all("SELECT 1 FROM link WHERE kind = 3"))
+
+
+async def test_a_rev_renews_no_certificate_that_belongs_to_none(here: Rig) -> None:
+    """Without a digest the rows are of no single rev: that the rev is the same again says nothing."""
+    bob = await live(here)
+    actor = (await here.all("SELECT actor FROM repo"))[0][0]
+    for change in ("cert_digest = NULL", f"cert_digest = x'00', seen_rev = '{tid_of(START_US, 1)}'"):
+        before = await here.repo(bob)
+        assert before is not None
+
+        def renew(tx: Transaction, change: str = change) -> bool:
+            tx.run(f"UPDATE repo SET {change}")
+            return repos.confirm_rev(tx, actor, 0, "LIVE", bob.rev, here.clock.now_us() + 1)
+
+        assert await here.database.write(renew) is False

@@ -233,12 +233,12 @@ async def asked_for(story: Story) -> None:
     def anew(tx: Transaction, actor: int) -> bool:
         return repos.raise_epoch(tx, actor, 0, "a copy was restored", here.clock.now_us())
 
-    for state, work in [("LIVE", more), *((state, anew) for state in ("QUEUED", "LIVE", "SUSPECT", "WAIT"))]:
+    wishes = [("LIVE", more), *((state, anew) for state in ("QUEUED", "LIVE", "SUSPECT", "WAIT"))]
+    for state, work in wishes:
         account = await story.in_state(state)
         repo = await here.repo(account)
         assert repo is not None
-        actor = repo.actor
-        assert await here.database.write(lambda tx, work=work, actor=actor: work(tx, actor))
+        assert await here.database.write(functools.partial(work, actor=repo.actor))
         await story.reach(account, "LIVE", step_s=10)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from appliance.protocol.tid import tid_of
 from appliance.store import actors, audits, backlog, findings, repos
 from appliance.store.audits import DAY_US, HOUR_US
+from appliance.store.database import Transaction
 from tests.backfill.rig import UPSTREAM, Rig, rig, shown
 from tests.backfill.scripted_network import START_US, Account, Answer, Network, Request
 from tests.backfill.test_backfill import POST, fill
@@ -83,7 +85,8 @@ async def test_an_account_that_wrote_nothing_is_certified_anew_by_one_request_in
     bob = await live(here)
     before = await here.repo(bob)
     assert before is not None
-    assert before.cert_us is not None
+    since_us = before.cert_us or 0
+    assert since_us
     bob.host.requests.clear()
 
     await here.start_audits()
@@ -91,7 +94,7 @@ async def test_an_account_that_wrote_nothing_is_certified_anew_by_one_request_in
 
     async def renewed() -> bool:
         repo = await here.repo(bob)
-        return repo is not None and repo.cert_us is not None and repo.cert_us > before.cert_us
+        return repo is not None and repo.cert_us is not None and repo.cert_us > since_us
 
     await here.until(renewed, step_s=STEP_S)
     after = await here.repo(bob)
@@ -416,7 +419,7 @@ async def test_doubts_and_new_accounts_take_turns_73(here: Rig) -> None:
     """Neither ten thousand in doubt nor ten thousand new ones starve the others."""
     await here.stop()
 
-    def crowd(tx: Any) -> None:
+    def crowd(tx: Transaction) -> None:
         for number in range(3000):
             actor = actors.ensure(tx, f"did:plc:crowd{number:019d}")
             tx.run("UPDATE actor SET pds = 'https://pds.test' WHERE id = ?", (actor,))
@@ -428,18 +431,15 @@ async def test_doubts_and_new_accounts_take_turns_73(here: Rig) -> None:
 
     await here.database.write(crowd)
     started: dict[str, int] = {"SUSPECT": 0, "QUEUED": 0}
+
+    def next_one(tx: Transaction, turn: int) -> str:
+        (one,) = backlog.due(tx, here.clock.now_us(), [], [], 2, 1, doubts_first=bool(turn % 2))
+        state = str(tx.value("SELECT state FROM repo WHERE actor = ?", (one.actor,)))
+        tx.run("DELETE FROM repo WHERE actor = ?", (one.actor,))
+        return state
+
     for turn in range(40):
-        found = await here.database.read(
-            lambda r, turn=turn: backlog.due(
-                r, here.clock.now_us(), [], [], 2, 1, doubts_first=bool(turn % 2)
-            )
-        )
-        (one,) = found
-        state = (await here.all("SELECT state FROM repo WHERE actor = ?", one.actor))[0][0]
-        started[state] += 1
-        await here.database.write(
-            lambda tx, one=one: tx.run("DELETE FROM repo WHERE actor = ?", (one.actor,))
-        )
+        started[await here.database.write(functools.partial(next_one, turn=turn))] += 1
     assert started == {"SUSPECT": 20, "QUEUED": 20}
 
 
@@ -507,3 +507,16 @@ async def test_misses_are_counted_by_the_upstream_that_should_have_told(here: Ri
     assert [one for one, _ in missed] == [actor]
     assert await here.database.read(lambda r: audits.misses_since(r, "another", START_US)) == []
     assert await here.database.read(lambda r: audits.misses_since(r, UPSTREAM, here.clock.now_us())) == []
+
+
+async def test_an_audit_that_fails_again_and_again_shows_as_overdue_103(here: Rig) -> None:
+    bob = await live(here)
+    await here.start_audits()
+    bob.host.script = lambda _: Answer(400, b'{"error":"InvalidRequest","message":"not now"}')
+
+    async def overdue() -> bool:
+        health = await here.database.read(lambda r: audits.health(r, here.clock.now_us()))
+        return health.levels["rev"].overdue == 1 and health.levels["rev"].failed == 1
+
+    await here.until(overdue, step_s=600)
+    assert here.clock.now_us() - START_US < 12 * HOUR_US
