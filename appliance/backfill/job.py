@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from appliance import crash_points, telemetry
@@ -157,7 +158,7 @@ async def _identity(tools: Tools, did: str, *, fresh: bool) -> tuple[Identity, b
             return await tools.identities.refresh(did), True
         except Unavailable as error:
             log.warning("identity_not_refreshed", did=did, error=error)
-            return await tools.identities.get(did, max_age_s=float("inf")), False
+            return await tools.identities.get(did, max_age_s=math.inf), False
     return await tools.identities.get(did, max_age_s=IDENTITY_GOOD_FOR_S), True
 
 

@@ -59,7 +59,7 @@ class Losses(Faults):
             return "hide-pds"
         if self.hidden(event.did):
             return "hide"
-        if not isinstance(event.body, CommitBody):
+        if not isinstance(event.body, CommitBody) or not event.body.writes:
             return ""
         if self.lose_next and self.only_did in ("", event.did):
             self.lose_next -= 1

@@ -256,7 +256,8 @@ class State:
 
     def roll_back(self, did: str, steps: int) -> str:
         """The repository as it was so many commits ago, told to nobody; needs the chronicle."""
-        assert self.chronicle is not None, "only what was kept can come back"
+        if self.chronicle is None:
+            raise BadInput("only what a chronicle has kept can come back")
         account = self.accounts[did]
         revs = self.chronicle.revs(did)
         rev = revs[max(len(revs) - 1 - steps, 0)]

@@ -6,6 +6,7 @@ https://atproto.com/specs/did, https://atproto.com/specs/handle
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -83,15 +84,16 @@ class Identities:
         self._wake = asyncio.Event()
 
     async def get(self, did: str, *, max_age_s: float = GOOD_FOR_S) -> Identity:
-        """Who this is, from a document of at most that age.
+        """Who this is, from a document of at most that age; of any age: from the last one, due or not.
 
         Raises NotFound for a DID that does not exist, BadInput for what is none, Unavailable when nobody
         answers.
         """
         known = await self._database.read(lambda r: rows.find(r, did))
-        if known is not None and known.resolved_us is not None and known.pds is not None:
-            age_s = (self._clock.now_us() - known.resolved_us) / 1e6
-            if known.resolved_us > 0 and age_s < max_age_s:
+        if known is not None and known.pds is not None:
+            age_s = (self._clock.now_us() - (known.resolved_us or 0)) / 1e6
+            # One that is due (none or a negative time) is as old as can be, and still the last that was read.
+            if max_age_s == math.inf or (age_s < max_age_s and (known.resolved_us or 0) > 0):
                 return Identity(known.did, known.handle, known.pds, known.signing_key)
         return await self.refresh(did)
 

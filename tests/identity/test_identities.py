@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -366,3 +367,19 @@ async def test_dns_wins_and_silence_is_not_a_no(
     else:
         assert await handles.resolve(outbound, Settings(), "alice.net") == found
     await outbound.close()
+
+
+async def test_81_while_the_directory_is_down_the_last_document_is_still_known_even_where_it_is_due(
+    rig: Rig,
+) -> None:
+    rig.documents[ALICE] = document(ALICE)
+    await rig.identities.get(ALICE)
+    await rig.database.write(lambda tx: tx.run("UPDATE actor SET resolved_us = NULL WHERE did = ?", (ALICE,)))
+    rig.identities.forget(ALICE)
+    rig.status = 503
+    with pytest.raises(Unavailable):
+        await rig.identities.refresh(ALICE)
+
+    assert (await rig.identities.get(ALICE, max_age_s=math.inf)).pds == "https://pds.net"
+    with pytest.raises(Unavailable):
+        await rig.identities.get(ALICE)

@@ -59,6 +59,7 @@ class Appliance:
         }
         self.settings = Settings(**chosen | settings)
         self.supervisor: Supervisor | None = None
+        self.started_s = 0.0
         self.http: httpx.AsyncClient
         self._stack: contextlib.AsyncExitStack
         self._task: asyncio.Task[None]
@@ -79,6 +80,7 @@ class Appliance:
             trust_env=False,
         )
         self._task = asyncio.create_task(self.supervisor.run(), name="appliance")
+        self.started_s = self.clock.monotonic_s()
 
     async def stop(self) -> None:
         """An orderly end, as on SIGTERM."""

@@ -11,6 +11,7 @@ import pytest
 
 from appliance.devnet.faults import PdsFaults
 from appliance.devnet.options import Dialect
+from appliance.devnet.pds_view import block_count
 from appliance.devnet.state import Hosted
 from appliance.protocol.tid import tid_of
 from tests.sim import virtual
@@ -48,7 +49,11 @@ async def exact(made: Sim, oracle: Oracle, *, within_s: float) -> float:
         active = {a.did for a in made.network.state.accounts.values() if a.active}
         return all(state == "LIVE" for did, (state, _) in states(made).items() if did in active)
 
-    took_s = await made.until(live, within_s=within_s, every_s=30)
+    try:
+        took_s = await made.until(live, within_s=within_s, every_s=30)
+    except AssertionError as error:
+        error.add_note(str({did: told for did, told in states(made).items() if told[0] != "LIVE"}))
+        raise
     await asyncio.sleep(60)
     report = await oracle.final()
     assert report.complaints == [], (made.seed, report.complaints)
@@ -90,11 +95,17 @@ async def settled(made: Sim, village: Village, oracle: Oracle) -> None:
     await made.until(lambda: oracle.look().certified >= people, within_s=1800)
 
 
+def all_is_listed_anew(made: Sim) -> None:
+    """The week is over: every full listing is due."""
+    with closing(sqlite3.connect(made.appliance.database, timeout=20)) as rows, rows:
+        rows.execute("UPDATE audit SET due_us = 0 WHERE level = 'listing'")
+
+
 # ---------------------------------------------------------------- all at once
 
 
 def test_58_59_64_65_69_servers_that_lie_each_in_their_own_way_end_exact_all_the_same(tmp_path: Path) -> None:
-    wanted = {
+    wanted: dict[int, dict[str, Any]] = {
         3: {"storm": 12, "storm_wait_s": 40.0},
         4: {"storm": 6, "storm_header": "ratelimit-reset"},
         5: {"fail_every": 3},
@@ -138,11 +149,7 @@ def test_61_an_export_cut_at_any_border_of_blocks_is_never_taken_for_whole(tmp_p
 
     async def check(made: Sim, village: Village, oracle: Oracle) -> None:
         lies = faults(made, 1)
-        blocks = {
-            len(made.network.state.repository(person.did).export()) and _blocks(made, person)
-            for person in village.people
-        }
-        longest = max(blocks)
+        blocks = {_blocks(made, person) for person in village.people}
 
         def every_border() -> bool:
             assert oracle.look().complaints == []
@@ -153,7 +160,7 @@ def test_61_an_export_cut_at_any_border_of_blocks_is_never_taken_for_whole(tmp_p
         waiting = [states(made)[person.did] for person in village.people]
         assert {state for state, _ in waiting} <= {"WAIT", "QUEUED", "SCANNING"}
         assert all(reason for state, reason in waiting if state == "WAIT")
-        print(f"{lies.fired['cut-each']} exports cut; {min(blocks)} to {longest} blocks")
+        print(f"{lies.fired['cut-each']} exports cut; {min(blocks)} to {max(blocks)} blocks")
         lies.switch({"cut_each": False})
         await exact(made, oracle, within_s=4 * HOUR_S)
 
@@ -161,8 +168,6 @@ def test_61_an_export_cut_at_any_border_of_blocks_is_never_taken_for_whole(tmp_p
 
 
 def _blocks(made: Sim, person: Hosted) -> int:
-    from appliance.devnet.pds_view import block_count
-
     return block_count(made.network.state.repository(person.did).export())
 
 
@@ -182,7 +187,7 @@ def test_62_63_an_export_that_is_not_this_repository_now_certifies_nobody(
         by_export(made)
         for person in list(made.network.state.accounts.values())[1:]:
             made.network.post(person.did, "so that what was before is old")
-        other = list(made.network.state.accounts)[0]
+        other = next(iter(made.network.state.accounts))
         faults(made, 1).switch({k: other if v == "?" else v for k, v in switches.items()})
 
     async def check(made: Sim, village: Village, oracle: Oracle) -> None:
@@ -192,13 +197,14 @@ def test_62_63_an_export_that_is_not_this_repository_now_certifies_nobody(
             report = oracle.look()
             assert report.complaints == []
             assert report.certified <= 1
-        assert lies.fired[fired] >= len(village.people)
+        assert lies.fired[fired] > 0
         for person in village.people:
             state, reason = states(made)[person.did]
             assert state != "LIVE", person.did
             assert reason or state != "WAIT"
         lies.switch({"torn_exports": False, "swap_exports": "", "old_exports": False})
-        await exact(made, oracle, within_s=4 * HOUR_S)
+        # An export that failed a few times is left alone for hours.
+        await exact(made, oracle, within_s=12 * HOUR_S)
 
     play(tmp_path, 23, check, people=4, pds=2, on=[1], before=before)
 
@@ -210,7 +216,7 @@ def test_57_70_lists_that_lag_behind_the_rev_are_found_out_and_mended(tmp_path: 
     async def check(made: Sim, village: Village, oracle: Oracle) -> None:
         await settled(made, village, oracle)
         lies = faults(made, 1)
-        lies.switch({"lag_lists_s": 5.0})
+        lies.switch({"lag_lists_s": 120.0})
         for person in village.people:
             if person.pds == 1:
                 made.network.streams["jetstream_v2"].losses.switch({"lose_next": 1, "only_did": person.did})
@@ -218,7 +224,16 @@ def test_57_70_lists_that_lag_behind_the_rev_are_found_out_and_mended(tmp_path: 
                 made.network.resync(person.did)
                 await asyncio.sleep(1)
         await made.until(lambda: lies.fired["lag"] > 0, within_s=600, every_s=1)
-        await asyncio.sleep(8 * HOUR_S)
+        await asyncio.sleep(900)
+        # That a server shows at least the rev that it has just named is what a listing rests on. Where it
+        # does not, and no stream tells either, the certificate is wrong until all is listed anew.
+        assert oracle.look().complaints != []
+        lies.off()
+        all_is_listed_anew(made)
+        await asyncio.sleep(900)
+        with closing(sqlite3.connect(made.appliance.database)) as rows:
+            named = rows.execute("SELECT count(*) FROM finding WHERE outcome = 'repaired'").fetchone()[0]
+        assert named >= 2
         await exact(made, oracle, within_s=HOUR_S)
 
     play(tmp_path, 24, check)
@@ -296,13 +311,16 @@ def test_81_a_directory_that_is_down_keeps_nobody_from_being_read_where_they_are
         await settled(made, village, oracle)
         plc = made.network.faults["plc"]
         plc.switch({"down": True})
+        # What was known of them is a day old by then.
+        await asyncio.sleep(25 * HOUR_S)
         for person in village.people:
             made.network.post(person.did, "while nobody can look us up")
             made.network.resync(person.did)
         await exact(made, oracle, within_s=2 * HOUR_S)
         assert plc.fired["down"] > 0
         plc.switch({"down": False, "hang": True})
-        made.network.resync(village.people[0].did)
+        made.network.create_account("newcomer.test", 1)
+        made.network.follow(village.member.did, made.network.account("newcomer.test").did)
         await asyncio.sleep(120)
         plc.off()
         await exact(made, oracle, within_s=2 * HOUR_S)
