@@ -184,10 +184,12 @@ def of_viewer(reader: Reader, viewer: int) -> list[Share]:
     """
     shares = []
     for wanted in (_FOLLOWED, _SELF):
-        shares += [_share(row) for row in reader.all(_REST.format(wanted=wanted), (viewer,))]
+        (accounts,) = reader.all(f"SELECT count(*) FROM {wanted}", (viewer,))[0]
         number, checked_us, records, since = reader.all(_COMPLETE.format(wanted=wanted), (viewer,))[0]
         if number:
             shares.append(Share(COMPLETE, "", number, 0, None, checked_us, None, int(records), since))
+        if number < accounts:
+            shares += [_share(row) for row in reader.all(_REST.format(wanted=wanted), (viewer,))]
     return shares
 
 

@@ -58,12 +58,11 @@ def methods(completeness: Completeness, clock: Clock) -> list[Method]:
         body = {"account": account_json(found.account), "collections": found.collections}
         return Answer(orjson.dumps(body))
 
-    name = "computer.aesthetic.appliance."
     return [
-        Method(f"{name}getCompleteness", Access.REQUIRED, get_completeness),
-        Method(f"{name}listAccounts", Access.REQUIRED, list_accounts),
-        Method(f"{name}listLateArrivals", Access.REQUIRED, list_late_arrivals),
-        Method(f"{name}getCertificate", Access.PUBLIC, get_certificate),
+        Method("computer.aesthetic.appliance.getCompleteness", Access.REQUIRED, get_completeness),
+        Method("computer.aesthetic.appliance.listAccounts", Access.REQUIRED, list_accounts),
+        Method("computer.aesthetic.appliance.listLateArrivals", Access.REQUIRED, list_late_arrivals),
+        Method("computer.aesthetic.appliance.getCertificate", Access.PUBLIC, get_certificate),
     ]
 
 

@@ -32,8 +32,8 @@ def look(pid: int, database: Path, metrics: str) -> Sample:
         _size_mb(database.with_name(f"{database.name}-wal")),
         len(list(Path(f"/proc/{pid}/fd").iterdir())),
         _size_mb(database),
-        sum(value for name, value in told(metrics) if name.startswith("ingest_events_total{")),
-        next(value for name, value in told(metrics) if name == "ingest_lag_seconds"),
+        sum(value for name, value in told(metrics) if name.startswith("appliance_ingest_events_total{")),
+        next(value for name, value in told(metrics) if name == "appliance_ingest_lag_seconds"),
     )
 
 
