@@ -225,6 +225,11 @@ class Siege:
             client = Client(self.process.origin, self._http)
             if await self._signs_in(client, self.chance.choice(self.world.info["members"])):
                 self.tokens.append(client)
+        elif point.startswith("archive"):
+            # Many at once, so that some still wait for their servers when the archive is asked.
+            for client in self._at_home * 3:
+                await self._change_follow(client)
+            await asyncio.sleep(1)
         elif point.startswith("epoch"):
             await self._begin_anew()
         elif point.startswith("write"):
