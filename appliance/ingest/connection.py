@@ -27,7 +27,11 @@ async def chunks(
     already. Where the first event shows that something is missing, the gap comes before it.
     Always ends by raising: Poisoned, TooOld, Unavailable or BadInput.
     """
-    connection = await wire.open(start)
+    try:
+        connection = await wire.open(start)
+    except websockets.exceptions.ConnectionClosed as error:
+        # Some wires speak first, and the other side may be gone by then.
+        raise Unavailable("the stream was closed before it began") from error
     ear = _Ear()
     watch = asyncio.create_task(_watch(connection, clock, ear))
     try:

@@ -109,6 +109,8 @@ class Siege:
         self._loose: dict[str, list[str]] = {}
         self._everybody: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._deeds: list[asyncio.Task[None]] = []
+        self._reborn = asyncio.Lock()
 
     async def begin(self, settings: Mapping[str, str] = SETTINGS) -> None:
         """Everything runs, members are signed in, and the world has begun to move."""
@@ -150,6 +152,7 @@ class Siege:
 
     async def judge(self) -> str:
         """After the last kill: exact in the end, and every answered sign-in still holds; the figures."""
+        await asyncio.gather(*self._deeds)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -183,9 +186,9 @@ class Siege:
 
     async def end(self) -> None:
         """Nothing of it runs any more."""
-        for task in self._tasks:
+        for task in (*self._tasks, *self._deeds):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._deeds, return_exceptions=True)
         if hasattr(self, "process") and self.process.alive:
             await self.process.stop()
         await self.world.stop()
@@ -212,9 +215,10 @@ class Siege:
             if did in members or self.chance.random() < 0.7:
                 await self._command("resync", did)
             else:
-                await self._command("deactivate", did)
-                await asyncio.sleep(self.chance.uniform(0.05, 0.6))
-                await self._command("activate", did)
+                async with self._reborn:
+                    await self._command("deactivate", did)
+                    await asyncio.sleep(self.chance.uniform(0.05, 0.6))
+                    await self._command("activate", did)
 
     async def _look(self) -> None:
         await look_around(self.looks, self.world.info["pds"])
@@ -231,7 +235,10 @@ class Siege:
                 await self._change_follow(client)
             await asyncio.sleep(1)
         elif point.startswith("epoch"):
-            await self._begin_anew()
+            # Once begun it is finished, whenever the process dies: nobody stays deleted.
+            deed = asyncio.create_task(self._begin_anew())
+            self._deeds.append(deed)
+            await asyncio.shield(deed)
         elif point.startswith("write"):
             await self._write(self.chance.choice(self._here))
         elif point.startswith(("batch", "prune")) or point == RANDOM:
@@ -292,11 +299,12 @@ class Siege:
     async def _begin_anew(self) -> None:
         """A deletion that its server confirms, and another repository under the same name."""
         members = {client.did for client in self._at_home}
-        did = self.chance.choice(sorted(set(self._everybody) - members))
-        await self._command("delete_account", did)
-        await asyncio.sleep(1)
-        await self._command("begin_anew", did)
-        await asyncio.sleep(1)
+        async with self._reborn:
+            did = self.chance.choice(sorted(set(self._everybody) - members))
+            await self._command("delete_account", did)
+            await asyncio.sleep(1)
+            await self._command("begin_anew", did)
+            await asyncio.sleep(1)
 
     async def _fault(self, of: str, **switches: Any) -> None:
         answer = await self._http.post(f"{self.world.info['control']}/faults", json={"of": of, **switches})
