@@ -8,7 +8,7 @@ import gc
 import json
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -125,7 +125,7 @@ async def operate(settings: Settings, command: str, arguments: list[str]) -> Any
         return await known[command](arguments)
 
 
-async def follow(settings: Settings, command: str, arguments: list[str]) -> AsyncIterator[Any]:
+async def follow(settings: Settings, command: str, arguments: list[str]) -> AsyncGenerator[Any, None]:
     """The same for a long command: what it tells as it goes, and ``control.Done`` last."""
     clock = SystemClock()
     try:

@@ -219,6 +219,7 @@ def _operate(settings_file: Path | None, command: str, arguments: list[str]) -> 
 
 def _follow(settings_file: Path | None, command: str, arguments: list[str]) -> Any:
     """Run a long command, with its progress on standard error; its result."""
+    import contextlib
     import time
 
     from appliance import app, telemetry
@@ -229,10 +230,12 @@ def _follow(settings_file: Path | None, command: str, arguments: list[str]) -> A
     line = ProgressLine(sys.stderr)
 
     async def work() -> Any:
-        async for step in app.follow(_settings(settings_file), command, arguments):
-            if isinstance(step, Done):
-                return step.result
-            line.step(step["done"], step["total"], step["seconds"], time.monotonic(), note_of(step))
+        # Closed here and now: what it has opened ends with it, not when somebody collects it.
+        async with contextlib.aclosing(app.follow(_settings(settings_file), command, arguments)) as steps:
+            async for step in steps:
+                if isinstance(step, Done):
+                    return step.result
+                line.step(step["done"], step["total"], step["seconds"], time.monotonic(), note_of(step))
         raise Unavailable("it ended without a result")
 
     try:

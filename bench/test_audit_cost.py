@@ -21,6 +21,7 @@ from appliance.config import Settings
 from appliance.identity.identities import Identities
 from appliance.ingest.merge import Rules
 from appliance.outbound.client import Answer, Outbound
+from appliance.protocol import cid as cids
 from appliance.protocol.tid import tid_of
 from appliance.store import actors, audits, records, repos
 from appliance.store.audits import DAY_US, HOUR_US
@@ -34,7 +35,7 @@ POSTS = 5
 # The part of all accounts that writes something between two looks.
 WRITES = 0.3
 HOURS = 6
-STEP_S = 5.0
+STEP_S = 15.0
 START_US = 1_767_225_600_000_000
 
 
@@ -70,12 +71,7 @@ class FromMemory:
 
 
 def _cid(number: int) -> str:
-    letters = "234567abcdefghijklmnopqrstuvwxyz"
-    text = ""
-    for _ in range(6):
-        number, digit = divmod(number, 31)
-        text = letters[digit] + text
-    return "bafyrei" + text + "a" * 46
+    return cids.to_text(cids.cid_of(str(number).encode()))
 
 
 def _populate(tx: Transaction, net: FromMemory) -> None:
@@ -138,10 +134,12 @@ async def _measure(folder: Path) -> None:
     task = asyncio.create_task(schedule.run())
     try:
         cpu_s, began_s = time.process_time(), time.perf_counter()
-        for _ in range(round(HOURS * 3600 / STEP_S)):
+        while clock.now_us() - START_US < HOURS * HOUR_US:
             await clock.advance(STEP_S)
             await asyncio.sleep(0.001)
             while schedule.busy:
+                # Its rests between looks are of real time, and short.
+                await clock.advance(0.05)
                 await asyncio.sleep(0.0005)
         cpu_s, took_s = time.process_time() - cpu_s, time.perf_counter() - began_s
         health = await database.read(lambda r: audits.health(r, clock.now_us()))
@@ -150,15 +148,14 @@ async def _measure(folder: Path) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         await database.close()
-    minutes = HOURS * 60
+    minutes = (clock.now_us() - START_US) / 60_000_000
     total = sum(net.requests.values())
     print(f"\n{ACCOUNTS} accounts, {HOURS} hours of the schedule in {took_s:.0f} s; {WRITES:.0%} had written")
     print(f"  requests a minute {total / minutes:.1f}: {dict(net.requests)}")
-    print(f"  processor time {cpu_s:.1f} s, {cpu_s / (HOURS * 3600):.2%} of one core")
+    print(f"  processor time {cpu_s:.1f} s, {cpu_s / (minutes * 60):.2%} of one core")
     print(
         f"  by level: { ({level: (one.run, one.due, one.overdue) for level, one in health.levels.items()}) }"
     )
     assert health.levels["rev"].run >= ACCOUNTS * 0.85
     assert health.levels["rev"].overdue == 0
     assert total / minutes < 200
-    assert clock.now_us() - START_US == HOUR_US * HOURS

@@ -155,3 +155,33 @@ def test_a_relay_that_is_named_is_read(environment: dict[str, str], relay: bool)
 def test_a_relay_to_read_has_to_be_named() -> None:
     with pytest.raises(BadInput, match="RELAY_URL"):
         load(None, {"UPSTREAM": "relay"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "origin"),
+    [
+        ({}, ""),
+        ({"ARCHIVE_TOKEN": "t"}, "https://jetstream.us-east.bsky.network"),
+        ({"ARCHIVE_URL": "https://archive.test/"}, "https://archive.test"),
+        ({"ARCHIVE_TOKEN": "t", "JETSTREAM_URLS": "wss://a.test/subscribe"}, ""),
+        (
+            {
+                "ARCHIVE_TOKEN": "t",
+                "JETSTREAM_URLS": "wss://a.test/subscribe, wss://b.test:444/xrpc/x.subscribeEvents",
+            },
+            "https://b.test:444",
+        ),
+    ],
+)
+def test_the_archive_is_that_of_the_first_v2_host_where_there_is_a_token(
+    environment: dict[str, str], origin: str
+) -> None:
+    assert load(None, environment).archive_origin == origin
+
+
+@pytest.mark.parametrize(
+    "url", ["archive.test", "wss://archive.test", "https://archive.test/xrpc", "https://"]
+)
+def test_an_archive_address_that_is_no_origin_is_refused(url: str) -> None:
+    with pytest.raises(BadInput, match="ARCHIVE_URL"):
+        load(None, {"ARCHIVE_URL": url})

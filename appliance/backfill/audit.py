@@ -349,11 +349,11 @@ def by_rev(tx: Transaction, repo: Repo, rev: str, now_us: int) -> Outcome:
     now = repos.find(tx, repo.actor)
     if now is None or (now.state, now.epoch) != (repo.state, repo.epoch):
         return "undecided"
-    said = verdicts.rev_says(now, rev)
-    if said == "equal" and repos.confirm_rev(tx, repo.actor, repo.epoch, repo.state, rev, now_us):
+    if repos.confirm_rev(tx, repo.actor, repo.epoch, repo.state, rev, now_us):
         return "equal"
-    if said == "back":
-        if max(repo.base_rev, repo.seen_rev) > rev:
+    if verdicts.rev_says(now, rev) == "back":
+        # What has arrived since the PDS was asked explains an older answer.
+        if verdicts.rev_says(repo, rev) == "back":
             verdicts.regressed(tx, repo, now_us)
         return "undecided"
     if repo.state == "LIVE":

@@ -93,6 +93,8 @@ class CatchUp:
 
         dids, position = await self._database.read(look)
         named = self._settings.store_scope == "tracked"
+        if named and not dids:
+            raise GaveUp("nobody is tracked, so there is nothing to catch up with")
         asked = tuple(dids) if named and len(dids) <= DIDS_MAX else ()
         chosen = Chosen(frozenset(did.encode() for did in dids) if named else None, RECORDS | MARKERS)
         wanted = Wanted(dids=asked, collections=COLLECTIONS)

@@ -69,14 +69,14 @@ async def work(tools: Tools, due: Due) -> Outcome:
 
 async def _take(step: _Step) -> Outcome:
     tools, due = step.tools, step.due
-    identity, current = await _identity(tools, due.did, fresh=not due.begun)
+    identity, current = await _identity(tools, due.did, fresh=not (due.begun or due.doubt))
     if identity.pds is None:
         raise NotFound("the DID document names no PDS")
     if identity.pds != due.pds:
         # It was started in the place of another host, or of none: it has to queue for its own.
         return "again"
     repo, scan = await tools.database.write(lambda tx: _claim(tx, due, tools.clock.now_us()))
-    if scan is None and due.begun:
+    if scan is None and not is_auditable(repo) and (due.begun or due.doubt):
         identity, current = await _identity(tools, due.did, fresh=True)
     if identity.pds != due.pds:
         return "again"
@@ -88,7 +88,7 @@ async def _take(step: _Step) -> Outcome:
         return await _elsewhere(tools, repo)
     try:
         if scan is None and is_auditable(repo):
-            return await _settle(tools, due, repo, pds, identity, current=current)
+            return await _settle(tools, due, repo, pds, identity)
         if scan is None:
             begun = await _begin(tools, due, repo, pds, current=current)
             if not isinstance(begun, scans.Scan):
@@ -189,20 +189,24 @@ async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool)
     return await tools.database.write(begin)
 
 
-async def _settle(
-    tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identity, *, current: bool
-) -> Outcome:
+async def _settle(tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identity) -> Outcome:
     """Compare an account of which something may be missing: its rev, its newest page, all of it.
 
-    The first that proves it complete ends the doubt without a scan; a difference asks for one.
+    The first that proves it complete ends the doubt without a scan; a difference asks for one. The directory
+    is asked only where the PDS of yesterday's document denies the account.
     """
     status = await verdicts.status_of(pds, due.did)
     if status.status is not None:
+        identity, current = await _identity(tools, due.did, fresh=True)
+        if identity.pds != pds.origin:
+            return "again"
         return await _set_aside(tools, repo, status.status, current=current)
     rev = await verdicts.latest_rev(tools, pds, due.did, status)
+    if await _acquit(tools, repo, rev):
+        return "done"
     said = verdicts.rev_says(repo, rev)
     if said == "equal":
-        return await _acquit(tools, repo, rev)
+        raise Overtaken  # a doubt came up meanwhile: that has to be asked again
     if said == "back":
         await tools.database.write(lambda tx: verdicts.regressed(tx, repo, tools.clock.now_us()))
         return "again"
@@ -353,8 +357,8 @@ async def _roll_back(tools: Tools, due: Due, repo: Repo, rev: str) -> Outcome:
     return "again"
 
 
-async def _acquit(tools: Tools, repo: Repo, rev: str) -> Outcome:
-    """Nothing has been written since the certificate, so nothing can be missing."""
+async def _acquit(tools: Tools, repo: Repo, rev: str) -> bool:
+    """Whether nothing has been written since the certificate, so that nothing can be missing."""
 
     def write(tx: Transaction) -> bool:
         now_us = tools.clock.now_us()
@@ -363,9 +367,7 @@ async def _acquit(tools: Tools, repo: Repo, rev: str) -> Outcome:
         audits.judged(tx, repo.actor, "rev", "equal", rev, now_us + audits.PERIOD_US["rev"], now_us)
         return True
 
-    if not await tools.database.write(write):
-        raise Overtaken
-    return "done"
+    return await tools.database.write(write)
 
 
 async def _later(step: _Step, error: ApplianceError) -> None:

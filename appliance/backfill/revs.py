@@ -41,6 +41,8 @@ async def compare_listed(tools: Tools, pds: Pds, accounts: Sequence[OnHost], spr
 
     # Committed before the list is asked for: a doubt met from now on outlives what it says.
     began = await tools.database.write(begin)
+    if not began:
+        return 0
     pages_max = max(len(began) // ACCOUNTS_PER_PAGE, 1)
     revs, ended = await pds.listed_revs(set(began), pages_max)
     if not ended:

@@ -18,7 +18,8 @@ _METHODS = (
     *("create_account", "deactivate", "activate", "take_down", "delete_account", "migrate", "change_handle"),
     *("resync", "put", "post", "reply", "like", "repost", "follow", "delete", "record", "strong_ref"),
     *("lift_status", "claim_status", "roll_back", "bring_in", "rotate_key", "begin_anew", "leave_behind"),
-    *("post_at_rev", "keep_past", "set_appview"),
+    *("post_at_rev", "set_appview"),
+    *("seal_archive", "compact_archive"),
 )
 
 

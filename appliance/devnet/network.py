@@ -110,11 +110,15 @@ class Network:
         """The streams tell that the repository has to be read anew."""
         self.state.resync(did)
 
-    # ---- what real servers do to accounts, and nobody is told
+    def seal_archive(self) -> int:
+        """Everything that has happened goes into the archive's files; the number of the last row in them."""
+        return self.archive.seal(all_of_it=True)
 
-    def keep_past(self) -> None:
-        """From now on ``roll_back`` has something to go back to."""
-        self.state.keep_chronicle()
+    def compact_archive(self) -> int:
+        """The archive's files are rewritten without what was replaced; how many rows went."""
+        return self.archive.compact()
+
+    # ---- what real servers do to accounts, and nobody is told
 
     def lift_status(self, did: str) -> None:
         """Active again, without a word on any stream."""

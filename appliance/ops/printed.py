@@ -42,7 +42,7 @@ def audit_report(result: dict[str, Any]) -> str:
     lines.append("")
     if result["complete"]:
         lines.append("Complete: every account equals its own server.")
-    elif result["accounts"] == 0 or (result["whole"] == 0 and not result["failed"]):
+    elif result["accounts"] == result["aside"]:
         lines.append("Nothing was compared, so nothing is proved.")
     else:
         lines.append("NOT complete.")
@@ -92,6 +92,10 @@ def status_report(told: dict[str, Any]) -> str:
             f"audits      {level}: {one['lastDay']} within a day, {one['due']} due, {one['overdue']} overdue,"
             f" {one['failed']} failed"
         )
+    archive = told["archive"]
+    if archive is not None:
+        how = f"ended: {archive['outcome'] or 'done'}" if archive["endedAt"] else f"at {archive['upTo']}"
+        lines.append(f"archive     {archive['source']}, {archive['rows']} rows, {how} of {archive['tip']}")
     canary = told["canary"]
     if canary["seen"] is not None:
         lines.append(f"canary      {'seen' if canary['seen'] else 'NOT seen'}, last {canary['last']}")

@@ -262,6 +262,17 @@ def as_json(snapshot: Snapshot, wrong: list[Problem]) -> dict[str, Any]:
         },
         "canary": {"seen": found.canary_seen, "last": _moment(found.canary_us)},
         "findings": {one.door: {"open": one.open, "lastDay": one.day} for one in found.findings},
+        "archive": None
+        if found.archive is None
+        else {
+            "source": found.archive.source,
+            "upTo": found.archive.after_seq,
+            "tip": found.archive.tip_seq,
+            "rows": found.archive.rows,
+            "startedAt": _moment(found.archive.started_us),
+            "endedAt": _moment(found.archive.ended_us),
+            "outcome": found.archive.outcome,
+        },
         "deadLetters": found.dead_letters,
         "disk": {"databaseBytes": of.database, "walBytes": of.wal, "freeBytes": of.free},
         "process": {

@@ -14,13 +14,15 @@ HISTORY_SINCE: Final = "history since "
 
 
 class Due(NamedTuple):
-    """A repository to work on. ``pds`` may not be known yet; ``begun`` when a scan is under way."""
+    """A repository to work on. ``pds`` may not be known yet; ``begun`` when a scan is under way, ``doubt``
+    when it is first to be compared."""
 
     actor: int
     did: str
     pds: str | None
     member: bool
     begun: bool
+    doubt: bool = False
 
 
 _DUE = """
@@ -40,7 +42,8 @@ WITH waiting AS (
   WHERE (a.pds IS NULL OR a.pds NOT IN (SELECT value FROM json_each(?2)))
     AND w.actor NOT IN (SELECT value FROM json_each(?3))
 )
-SELECT k.actor, k.did, k.pds, EXISTS (SELECT 1 FROM member m WHERE m.actor = k.actor), k.begun
+SELECT k.actor, k.did, k.pds, EXISTS (SELECT 1 FROM member m WHERE m.actor = k.actor), k.begun,
+  k.state = 'SUSPECT'
 FROM ranked k WHERE k.place <= ?4
 ORDER BY k.begun, k.priority DESC, k.place, (k.state = 'SUSPECT') <> ?6, k.next_at_us
 LIMIT ?5
@@ -74,7 +77,10 @@ def due(
             doubts_first,
         ),
     )
-    return [Due(actor, did, pds, bool(member), bool(begun)) for actor, did, pds, member, begun in rows]
+    return [
+        Due(actor, did, pds, bool(member), bool(begun), bool(doubt))
+        for actor, did, pds, member, begun, doubt in rows
+    ]
 
 
 def due_of(reader: Reader, actor: int) -> Due | None:

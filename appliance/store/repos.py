@@ -483,6 +483,8 @@ def reactivate(tx: Transaction, actor: int, now_us: int) -> bool:
         (actor, now_us),
     )
     if reborn:
+        # What was complete was another repository: nothing of this one has been lost.
+        tx.run("DELETE FROM floor WHERE actor = ?", (actor,))
         crash_points.reach("epoch-before-commit")
     return bool(
         reborn

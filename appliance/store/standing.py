@@ -50,6 +50,18 @@ class Found(NamedTuple):
     day: int
 
 
+class ArchiveRun(NamedTuple):
+    """The newest run through an archive; ``ended_us`` is None while it goes on."""
+
+    source: str
+    tip_seq: int | None
+    after_seq: int
+    rows: int
+    started_us: int
+    ended_us: int | None
+    outcome: str
+
+
 class Standing(NamedTuple):
     """Everything at one moment."""
 
@@ -66,6 +78,7 @@ class Standing(NamedTuple):
     canary_seen: bool | None
     canary_us: int | None
     findings: list[Found]
+    archive: ArchiveRun | None
     dead_letters: int
     dead_letters_day: int
     members: int
@@ -90,6 +103,10 @@ def look(reader: Reader, now_us: int) -> Standing:
     doubts, oldest_doubt_us = reader.all(_DOUBTS)[0]
     gaps_open, oldest_gap_us = reader.all(_GAPS)[0]
     health = audits.health(reader, now_us)
+    run = reader.one(
+        "SELECT source, tip_seq, after_seq, rows, started_us, ended_us, outcome FROM archive_run"
+        " ORDER BY id DESC LIMIT 1"
+    )
     return Standing(
         upstreams=[
             Upstream(*row)
@@ -123,6 +140,7 @@ def look(reader: Reader, now_us: int) -> Standing:
                 (now_us - DAY_US,),
             )
         ],
+        archive=None if run is None else ArchiveRun(*run),
         dead_letters=reader.value("SELECT count(*) FROM dead_letter"),
         dead_letters_day=reader.value("SELECT count(*) FROM dead_letter WHERE at_us > ?", (now_us - DAY_US,)),
         members=reader.value("SELECT count(*) FROM member"),

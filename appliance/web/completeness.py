@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from appliance.store.backlog import HISTORY_SINCE
 from appliance.store.completeness import Account, Doubt, Late
+from appliance.store.repos import STREAM_GAP
 from appliance.timeline.completeness import LAG_MAX_S, Report, Wait
 
 DETAILS: Final = "/completeness"
@@ -202,6 +203,8 @@ def _ways(waits: tuple[Wait, ...]) -> str:
 
 def _reason(reason: str) -> str:
     kind, colon, rest = reason.partition(":")
+    if kind == STREAM_GAP:
+        return "the live stream had a gap"
     if kind in IN_THE_WAY:
         return IN_THE_WAY[kind] + (f" ({rest.strip()})" if colon and rest.strip() else "")
     return reason

@@ -27,7 +27,7 @@ from appliance.store.database import Database, Reader, Transaction
 from tests.backfill.scripted_network import START_US, Account, Network
 
 UPSTREAM = "jetstream-v2 wss://stream.test"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def valid(collection: str, body: bytes) -> str | None:

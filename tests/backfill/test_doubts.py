@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from appliance.protocol.events import AccountEvent
 from appliance.protocol.tid import tid_of
 from appliance.store import repos
 from appliance.store.audits import DAY_US
 from appliance.store.database import Transaction
 from tests.backfill.rig import UPSTREAM, Rig, rig, shown
-from tests.backfill.scripted_network import START_US, Account, Answer, Network, Request
+from tests.backfill.scripted_network import START_US, Account, Answer, Network, Request, error
 from tests.backfill.test_backfill import POST, fill
 
 GAP = f"{repos.STREAM_GAP}: tested"
@@ -87,6 +88,7 @@ async def test_after_events_that_came_and_a_gap_that_took_nothing_no_scan_is_nee
     ]
 
 
+@pytest.mark.invariant("gap-means-job")
 async def test_what_a_gap_took_from_the_newest_page_is_named_and_repaired_33(here: Rig) -> None:
     bob = await live(here, posts=130)
     lost = bob.post("in the gap")
@@ -100,6 +102,7 @@ async def test_what_a_gap_took_from_the_newest_page_is_named_and_repaired_33(her
     assert repo.cert_rev == bob.rev
 
 
+@pytest.mark.invariant("no-more-than-proved")
 async def test_a_delete_deep_in_the_past_that_a_gap_took_is_found_before_the_doubt_ends(here: Rig) -> None:
     """The newest page agrees: that lifts no doubt."""
     bob = await live(here, posts=130)
@@ -114,6 +117,7 @@ async def test_a_delete_deep_in_the_past_that_a_gap_took_is_found_before_the_dou
     ]
 
 
+@pytest.mark.invariant("no-more-than-proved")
 async def test_a_doubt_met_while_an_audit_is_under_way_outlives_it(here: Rig) -> None:
     bob = await live(here)
     looks: list[Request] = []
@@ -251,6 +255,7 @@ async def _followed(here: Rig) -> bool:
     return bool(await here.all("SELECT 1 FROM link WHERE kind = 3"))
 
 
+@pytest.mark.invariant("no-more-than-proved")
 async def test_a_rev_renews_no_certificate_that_belongs_to_none(here: Rig) -> None:
     """Without a digest the rows are of no single rev: that the rev is the same again says nothing."""
     bob = await live(here)
@@ -264,3 +269,47 @@ async def test_a_rev_renews_no_certificate_that_belongs_to_none(here: Rig) -> No
             return repos.confirm_rev(tx, actor, 0, "LIVE", bob.rev, here.clock.now_us() + 1)
 
         assert await here.database.write(renew) is False
+
+
+async def test_a_gap_asks_the_directory_nothing_and_each_account_one_thing(here: Rig) -> None:
+    await live(here)
+    before = here.network.plc_requests
+    await gap(here)
+    await here.until_state(next(iter(here.network.accounts.values())), "LIVE")
+    assert here.network.plc_requests == before
+
+
+async def test_an_account_that_moved_during_a_gap_is_read_at_its_new_home_78_79(here: Rig) -> None:
+    """The old host denies it; there, nothing may be concluded from that."""
+    bob = await live(here)
+    other = await here.network.add_host()
+    here.network.move(bob, other)
+    bob.post("at the new home")
+    await gap(here)
+    await here.until(lambda: _holds_all(here, bob), step_s=5)
+    repo = await here.until_state(bob, "LIVE", step_s=5)
+    assert repo.cert_rev == bob.rev
+
+
+async def _holds_all(here: Rig, bob: Account) -> bool:
+    return await here.held(bob) == shown(bob)
+
+
+async def test_an_account_created_anew_after_its_deletion_has_lost_nothing_77(here: Rig) -> None:
+    bob = await live(here)
+    bob.host.script = lambda request: error(400, "RepoNotFound")
+    await here.deliver([AccountEvent(bob.did, False, "deleted", START_US, 1)])
+    await here.until_state(bob, "GONE", step_s=5)
+
+    bob.host.script = None
+    bob.records.clear()
+    bob.rev = tid_of(START_US - 399 * DAY_US, 7)
+    bob.records.update(here.network.add_account("eve").records)
+    here.network.now_us = START_US - 200 * DAY_US
+    bob.post("hello again")
+    await here.deliver([AccountEvent(bob.did, True, None, START_US, 2)])
+    repo = await here.until_state(bob, "LIVE", step_s=5)
+
+    assert repo.epoch == 1
+    assert await here.held(bob) == shown(bob)
+    assert await here.all("SELECT * FROM finding") == []

@@ -332,7 +332,8 @@ async def test_run_tells_when_it_is_ready_and_ends_when_told(tmp_path: Path) -> 
 
     assert ready == [orjson.loads((tmp_path / "info.json").read_bytes())]
     assert set(ready[0]) == {
-        *("appliance", "plc", "pds", "relay", "jetstream_v1", "jetstream_v2", "control", "members")
+        *("appliance", "plc", "pds", "relay", "jetstream_v1", "jetstream_v2", "archive", "control"),
+        "members",
     }
     assert [len(part) for part in ready[0]["members"][1]["password"].split("-")] == [4, 4, 4, 4]
     assert len(ready[0]["members"]) == 2

@@ -242,6 +242,20 @@ def test_history_that_comes_twice_changes_nothing() -> None:
     assert len(kept[0]) == 1
 
 
+def test_28_a_row_that_can_not_be_applied_is_buried_alone_and_its_account_doubted() -> None:
+    world = World()
+    world.live("alice")
+    places = Places()
+    rows = (row(rkey="a"), row(rkey="b", rev="no-tid"), row(rkey="c", rev=tid_of(NOW_US + DAY_US)))
+    events = [commit(event_of(each, places)) for each in rows]
+    world.tx.run("DELETE FROM floor")
+    tally = world.applier.apply_history(world.tx, SOURCE, 7, events, {ALICE: 0}, now_us=NOW_US)
+
+    assert (tally.applied, tally.dead) == (1, 2)
+    assert world.all("SELECT upstream, position, did FROM dead_letter") == [(SOURCE, 7, ALICE)] * 2
+    assert world.repo("alice").state == "SUSPECT"
+
+
 def test_history_moves_no_stream_raises_no_floor_and_certifies_nothing() -> None:
     world = World()
     world.track("alice")

@@ -90,6 +90,20 @@ class Process:
             await self.kill()
             raise AssertionError(f"did not end on SIGTERM: {self.tail()}") from None
 
+    async def command(self, *words: str) -> tuple[int, str, str]:
+        """Another process runs this command on the same data; its exit code and what it printed."""
+        program = [*self._command[:-1], *words]
+        other = await asyncio.create_subprocess_exec(
+            *program,
+            env=self._environment,
+            cwd=self.data.parent,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await other.communicate()
+        assert other.returncode is not None
+        return other.returncode, out.decode(), err.decode()
+
     @property
     def pid(self) -> int:
         """Of the process that runs."""

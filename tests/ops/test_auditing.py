@@ -51,6 +51,7 @@ def test_one_difference_or_one_account_not_compared_is_not_complete(report: Repo
     assert [one["did"] for one in found["notWhole"]] == [report.did]
     assert "NOT complete." in text
     assert "a.test" in text
+    assert "NOT complete." in printed.audit_report(result(report))
 
 
 def test_an_account_of_which_nothing_was_heard_was_not_compared() -> None:

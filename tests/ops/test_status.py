@@ -37,6 +37,7 @@ WELL = Standing(
     canary_seen=True,
     canary_us=NOW_US,
     findings=[Found("jetstream-v2 wss://a.test", 0, 3)],
+    archive=standing.ArchiveRun("https://a.test", 90, 40, 1234, NOW_US, None, ""),
     dead_letters=0,
     dead_letters_day=0,
     members=3,
@@ -61,6 +62,7 @@ def test_nothing_is_wrong_where_all_is_well() -> None:
     told = status.as_json(found, [])
     assert told["healthy"] is True
     assert printed.status_report(told).startswith("healthy\n")
+    assert "archive     https://a.test, 1234 rows, at 40 of 90" in printed.status_report(told)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,7 @@ async def test_the_facts_are_those_of_the_rows(tmp_path: Path) -> None:
             f" (3, 1, 'y', 'missing', 'tail', 'r', 'u', 5, 'repaired'),"
             f" (3, 1, 'z', 'extra', 'tail', 'r', 'scan', {NOW_US}, 'repaired')"
         ),
+        "INSERT INTO archive_run (source, tip_seq, rows, started_us) VALUES ('s', 9, 5, 6)",
         f"INSERT INTO dead_letter (upstream, raw, error, at_us) VALUES ('u', x'00', 'e', {NOW_US})",
     ):
         await database.write(lambda tx, statement=statement: tx.run(statement))  # type: ignore[misc]
@@ -171,6 +174,7 @@ async def test_the_facts_are_those_of_the_rows(tmp_path: Path) -> None:
     assert found.audits["rev"] == LevelHealth(1, 1, 0, 1, 0, 5)
     assert found.findings == [Found("scan", 0, 1), Found("u", 1, 1)]
     assert (found.dead_letters, found.certified_records) == (1, 13)
+    assert found.archive == standing.ArchiveRun("s", 9, 0, 5, 6, None, "")
     measures.update(snapshot_)
     assert REGISTRY.get_sample_value("appliance_findings_open", {"door": "u"}) == 1
     assert REGISTRY.get_sample_value("appliance_audit_accounts", {"level": "rev"}) == 1

@@ -58,6 +58,10 @@ def in_doubt(tx: Transaction, actor: int, from_us: int | None, now_us: int) -> N
     assert repos.suspect(tx, actor, "stream gap: too old", now_us, from_us=from_us)
 
 
+def settled(tx: Transaction, actor: int, now_us: int) -> None:
+    tx.run("UPDATE repo SET state = 'LIVE', doubt_us = NULL WHERE actor = ?", (actor,))
+
+
 def found_wrong(tx: Transaction, actor: int, from_us: int | None, now_us: int) -> None:
     tx.run(
         "INSERT INTO finding (actor, collection, rkey, kind, level, rev, door, from_us, found_us)"
@@ -173,6 +177,10 @@ async def test_a_stream_that_is_down_or_behind_is_never_shown_as_complete(place:
     assert (behind.state, behind.until_us) == ("complete-until", position_us)
     assert (unknown.state, unknown.until_us) == ("complete-until", position_us)
     assert (await place.report()).state == "complete"
+    await place.change("bob", in_doubt, 2_000_000)
+    place.stream = Stream(None, 61.0)
+    assert (await place.report()).until_us == 2_000_000
+    await place.change("bob", settled)
     place.stream = Stream(123, None)
     assert [doubt.from_us for doubt in await place.proving.doubts(did("ann"))] == [position_us]
 

@@ -5,67 +5,10 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from appliance.store.completeness import Account, Doubt, Late
-from appliance.timeline.completeness import Report
+from tests.web.proof_samples import HOUR_US, account, furnish
 from tests.web.reading_html import Document
 from tests.web.samples import ME, NOW_US, World, did_of
 from tests.web.site_rig import WELL, Site
-
-HOUR_US = 3_600_000_000
-
-
-def account(name: str, shown: str, **more: object) -> Account:
-    plain = Account(
-        actor=1,
-        did=did_of(name),
-        handle=name,
-        shown=shown,
-        state="LIVE",
-        reason="",
-        since_us=NOW_US - HOUR_US,
-        next_at_us=NOW_US + 600_000_000,
-        attempts=0,
-        proved_us=None,
-        pages=0,
-        rows=0,
-        rev="3l5zoqfzlqk2a",
-        certified_us=NOW_US - 5 * HOUR_US,
-        method="signed",
-        digest=b"d" * 32,
-        records=412,
-    )
-    return plain._replace(**more)  # type: ignore[arg-type]
-
-
-def furnish(site: Site) -> None:
-    site.shelf.report = Report(
-        "catching-up", lag_s=0.4, total=9, complete=5, doubtful=1, catching_up=1, waiting=1, inactive=1,
-        records=4711, arrival=500,
-    )  # fmt: skip
-    site.shelf.known = [
-        account("whole.test", "complete"),
-        account("doubt.test", "complete-until", proved_us=NOW_US - 2 * HOUR_US, reason="stream gap: too old"),
-        account("new.test", "catching-up", rev=None, certified_us=None, pages=3, rows=300),
-        account("wait.test", "waiting", reason="host: no answer in time"),
-        account("off.test", "inactive", reason="deactivated"),
-    ]
-    site.shelf.in_doubt = [
-        Doubt(
-            "stream gap: too old", NOW_US - 2 * HOUR_US, NOW_US - HOUR_US, 1, NOW_US, [did_of("doubt.test")]
-        )
-    ]
-    site.shelf.arrived = [
-        Late(
-            f"at://{did_of('new.test')}/app.bsky.feed.post/3k",
-            "new.test",
-            NOW_US // 1000 - 90_000_000,
-            NOW_US,
-            77,
-        ),
-        Late(
-            f"at://{did_of('new.test')}/app.bsky.feed.repost/3m", None, NOW_US // 1000 - 7_200_000, NOW_US, 78
-        ),
-    ]
 
 
 async def page(client: httpx.AsyncClient, path: str) -> Document:
@@ -81,7 +24,7 @@ async def test_details_name_who_is_not_complete_and_why(site: Site, member: http
     words = shown.one("main").words
 
     assert "Loading the history of 1 of 8 accounts" in words
-    assert "doubt.test ! Complete until 04:56 UTC: being checked again: stream gap: too old" in words
+    assert "doubt.test ! Complete until 04:56 UTC: being checked again: the live stream had a gap" in words
     assert "checked 5 h ago by signed copy, 412 records" in words
     assert "new.test … Loading history: 300 records in 3 pages so far; since 05:56 UTC" in words
     assert (
@@ -90,7 +33,7 @@ async def test_details_name_who_is_not_complete_and_why(site: Site, member: http
     )
     assert "off.test – Not active: deactivated" in words
     assert "whole.test" not in words
-    assert "Between 04:56 UTC and 05:56 UTC 1 account: stream gap: too old." in words
+    assert "Between 04:56 UTC and 05:56 UTC 1 account: the live stream had a gap." in words
     everybody = await page(member, "/completeness?show=all")
     assert "whole.test ✓ Complete" in everybody.one("main").words
 
