@@ -26,7 +26,8 @@ def in_state(tx: Transaction, state: str, *, refs: int = 1, doubt: str = "") -> 
     actor = actors.ensure(tx, f"did:plc:{state.lower()}")
     if state != "UNKNOWN":
         tx.run(
-            "INSERT INTO repo (actor, state, since_us, refs, unwanted_us, doubt, epoch, cert_rev, cert_digest)"
+            "INSERT INTO repo (actor, state, since_us, refs, unwanted_us, doubt, epoch, cert_rev,"
+            " cert_digest)"
             " VALUES (?, ?, 1, ?, ?, ?, 3, ?, ?)",
             (actor, state, refs, None if refs else 1, doubt, CERTIFICATE.rev, CERTIFICATE.digest),
         )
