@@ -375,6 +375,8 @@ async def test_a_server_that_hangs_up_right_after_the_greeting_is_asked_again(tm
             assert await at.value("SELECT count(*) FROM record WHERE state = 1") == 5
             over.cancel()
     finally:
+        host._ending = True
+        await host.add()
         for connection in server.connections:
             connection.transport.abort()
         server.close()
