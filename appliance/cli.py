@@ -60,10 +60,11 @@ _settings_file = click.option(
 @_settings_file
 def serve(settings_file: Path | None) -> None:
     """Run the appliance by its settings until it is told to stop."""
-    from appliance import app, telemetry
+    from appliance import app, crash_points, telemetry
 
     settings = _settings(settings_file)
     telemetry.configure(settings.log_level, settings.log_format)
+    crash_points.arm(os.environ.get(crash_points.VARIABLE, ""), allowed=settings.allow_loopback)
     _run(app.serve(settings))
 
 

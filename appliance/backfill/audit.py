@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, NamedTuple
 
-from appliance import telemetry
+from appliance import crash_points, telemetry
 from appliance.backfill import compare, job, verdicts
 from appliance.backfill.listing import Disordered
 from appliance.backfill.pds import NotOffered, Pds
@@ -165,11 +165,16 @@ class Auditor:
 
         def work(tx: Transaction) -> Outcome:
             now_us = self._tools.clock.now_us()
+            said: Outcome
             if looked.found is not None:
-                return verdicts.conclude(tx, due, looked.repo, level, looked.found, now_us) or "undecided"
-            return by_rev(tx, looked.repo, looked.rev, now_us)
+                said = verdicts.conclude(tx, due, looked.repo, level, looked.found, now_us) or "undecided"
+            else:
+                said = by_rev(tx, looked.repo, looked.rev, now_us)
+            crash_points.reach("verdict-before-commit")
+            return said
 
         outcome = await self._tools.database.write(work)
+        crash_points.reach("verdict-after-commit")
         if outcome == "differs" and self._wake is not None:
             self._wake()
         return outcome

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from appliance import telemetry
+from appliance import crash_points, telemetry
 from appliance.backfill.tools import Overtaken, Tools, collections_of, log, still
 from appliance.ingest import snapshot
 from appliance.store import audits, backlog, collections, fetches, records, repos, scans
@@ -51,9 +51,11 @@ async def finish(
             audits.hasten(tx, [repo.actor], "listing", soon_us)
         if scan.partial:
             backlog.complete_since(tx, repo.actor, scan.started_us)
+        crash_points.reach("certificate-before-commit")
         return scan, found
 
     scan, found = await tools.database.write(work)
+    crash_points.reach("certificate-after-commit")
     seconds = (tools.clock.now_us() - scan.started_us) / 1_000_000
     DONE.labels(scan.method).observe(seconds)
     log.info(

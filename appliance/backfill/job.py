@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from appliance import telemetry
+from appliance import crash_points, telemetry
 from appliance.backfill import listing, listing_scan, retries, signed_scan, verdicts
 from appliance.backfill.listing import Disordered, Part
 from appliance.backfill.pds import NotOffered, Pds, PdsError
@@ -185,6 +185,7 @@ async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool)
         scan = scans.begin(tx, repo.actor, repo.epoch, pds.origin, "listing", rev, numbers, now_us)
         found = scans.find(tx, scan)
         assert found is not None
+        crash_points.reach("scan-before-commit")
         return found
 
     return await tools.database.write(begin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance import crash_points
 from appliance.backfill import ending, listing
 from appliance.backfill.listing import Part
 from appliance.backfill.pds import Pds
@@ -98,8 +99,10 @@ class Reading:
                 tx, self._scan.id, numbers, listing.pack(left), len(page.rows), partial=page.cut
             ):
                 raise Overtaken
+            crash_points.reach("page-before-commit")
 
         await self._tools.database.write(store)
+        crash_points.reach("page-after-commit")
         self.pages += 1
         return page.following
 

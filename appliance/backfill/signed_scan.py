@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from appliance import crash_points
 from appliance.backfill import ending, export
 from appliance.backfill.export import Entry, Export, NotSigned
 from appliance.backfill.pds import NotOffered, Pds, PdsError
@@ -123,6 +124,7 @@ async def _store(
                 )
             if not scans.move(tx, scan_id, numbers, None, len(rows), partial=False):
                 raise Overtaken
+            crash_points.reach("portion-before-commit")
 
         await tools.database.write(store)
     for at, number in enumerate(numbers):

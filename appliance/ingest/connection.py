@@ -56,7 +56,11 @@ async def chunks(
     others end it; ``skew`` hears what time it is on the host.
     Always ends by raising: Poisoned, TooOld, Unavailable or BadInput.
     """
-    connection = await wire.open(start)
+    try:
+        connection = await wire.open(start)
+    except websockets.exceptions.ConnectionClosed as error:
+        # Some wires speak first, and the other side may be gone by then.
+        raise Unavailable("the stream was closed before it began") from error
     if skew is not None and connection.response is not None:
         skew.opened(next(iter(connection.response.headers.get_all("Date")), None))
     ear = ear or Ear()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from appliance import telemetry
+from appliance import crash_points, telemetry
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.errors import BadInput, Corrupt, Unavailable
@@ -250,9 +250,12 @@ class Pipeline:
 
         def work(tx: Transaction) -> list[Tally | None]:
             now_us = self._clock.now_us()
-            return [self._apply(tx, part, now_us) for part in parts]
+            done = [self._apply(tx, part, now_us) for part in parts]
+            crash_points.reach("batch-before-commit")
+            return done
 
         tallies = await self._until_written(work)
+        crash_points.reach("batch-after-commit")
         for part, tally in zip(parts, tallies, strict=True):
             if part.position is not None:
                 part.door.line.committed = part.door.name, part.position

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from appliance import crash_points
 from appliance.errors import NotFound
 from appliance.ingest import losses, merge
 from appliance.ingest.merge import Fact, Rules, Verdict
@@ -148,6 +149,7 @@ def collection_done(
             buried += 1
             merge.ended(tx, record, collection, state, now_us)
     scans.raise_floor(tx, actor, collection, epoch, base_rev)
+    crash_points.reach("absence-before-commit")
     return buried
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from appliance import crash_points
 from appliance.store import coverage, upstreams
 from appliance.store.database import Reader, Transaction
 
@@ -170,6 +171,8 @@ def want(tx: Transaction, actor: int, now_us: int, *, priority: int = 0, cover_u
             f" doubt = '', doubt_us = NULL, cover_us = ?4, {_NO_CERTIFICATE} WHERE actor = ?1",
             (actor, now_us, priority, cover_us),
         )
+        crash_points.reach("epoch-before-commit")
+    crash_points.reach("want-before-commit")
     return True
 
 
@@ -179,6 +182,7 @@ def unwant(tx: Transaction, actor: int, now_us: int) -> None:
         "UPDATE repo SET refs = refs - 1, unwanted_us = iif(refs = 1, ?, unwanted_us) WHERE actor = ?",
         (now_us, actor),
     )
+    crash_points.reach("unwant-before-commit")
 
 
 def followed(tx: Transaction, follower: int, followee: int, now_us: int, cover_us: int | None) -> bool:
@@ -463,6 +467,7 @@ def raise_epoch(tx: Transaction, actor: int, epoch: int, reason: str, now_us: in
     )
     if moved:
         tx.run("DELETE FROM scan WHERE actor = ?", (actor,))
+        crash_points.reach("epoch-before-commit")
     return moved
 
 
@@ -499,6 +504,7 @@ def reactivate(tx: Transaction, actor: int, now_us: int) -> bool:
     if reborn:
         # What was complete was another repository: nothing of this one has been lost.
         tx.run("DELETE FROM floor WHERE actor = ?", (actor,))
+        crash_points.reach("epoch-before-commit")
     return bool(
         reborn
         or tx.run(

@@ -150,6 +150,7 @@ async def test_an_account_whose_coverage_is_not_proved_waits_for_it(network: Net
         ]
 
 
+@pytest.mark.defect("D7")
 async def test_five_thousand_posts_and_their_reposts_all_appear(network: Network, tmp_path: Path) -> None:
     bob = network.add_account("bob")
     fill(bob, 5000, 700)

@@ -366,7 +366,7 @@ class Reading(NamedTuple):
 
     async def until(self, sql: str, value: Any) -> None:
         """Wait until that query answers so."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await self.value(sql) != value:
                 await asyncio.sleep(0.01)
 
@@ -414,7 +414,7 @@ async def reading(
 
 async def connected(host: Host, times: int = 1) -> None:
     """Wait until the host has been asked that often."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(host.asked) < times:
             await asyncio.sleep(0.005)
 

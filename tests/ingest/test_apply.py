@@ -39,6 +39,7 @@ def test_a_record_is_kept_byte_for_byte() -> None:
     assert world.sort_ms(uri("alice", POST, "1")) == 1_577_934_245_678
 
 
+@pytest.mark.defect("D11")
 @pytest.mark.invariant("replay-is-harmless")
 def test_a_log_replayed_twice_leaves_every_row_and_counter_as_it_was() -> None:
     world = World()

@@ -204,6 +204,7 @@ async def test_a_stream_of_nonsense_is_left_before_it_fills_the_disk(tmp_path: P
             assert await at.value("SELECT count(*) FROM dead_letter") <= BROKEN_MAX * 2
 
 
+@pytest.mark.defect("D6")
 @pytest.mark.parametrize("wire", ["v1", "v2"])
 async def test_while_the_writer_stands_still_the_socket_is_not_read_and_nothing_is_dropped(
     tmp_path: Path, wire: str

@@ -80,6 +80,7 @@ def test_every_valid_date_of_the_published_vectors_is_read() -> None:
         )
 
 
+@pytest.mark.defect("D14")
 def test_a_post_from_the_future_stands_where_it_was_first_seen() -> None:
     world = World()
     world.track("alice")
@@ -108,6 +109,7 @@ def test_the_upstream_s_clock_counts_and_not_ours() -> None:
     assert world.sort_ms(uri("alice", POST, "1")) == NOW_MS
 
 
+@pytest.mark.defect("D13")
 def test_offsets_are_converted_and_not_cut_off() -> None:
     world = World()
     world.track("alice")

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from appliance.protocol import cid, dictionaries
 from appliance.store.collections import NUMBERS
@@ -158,6 +159,7 @@ async def test_without_a_usable_dictionary_the_stream_is_read_plain(tmp_path: Pa
     assert "zstdDictionary" not in host.asked[-1]
 
 
+@pytest.mark.defect("D3")
 @pytest.mark.parametrize("wire", ["v1", "v2", "relay"])
 @pytest.mark.parametrize("seed", range(3))
 async def test_connections_cut_anywhere_lose_nothing(
@@ -177,7 +179,10 @@ async def test_connections_cut_anywhere_lose_nothing(
             async with reading(tmp_path, host, commit_every_ms=1, commit_events_max=7) as at:
                 end = asyncio.create_task(read_to_the_end(at, host))
                 cut = asyncio.create_task(connected(host, len(host.asked) + chance.randrange(1, 6)))
-                await asyncio.wait_for(asyncio.wait([end, cut], return_when=asyncio.FIRST_COMPLETED), 20)
+                over = asyncio.wait([end, cut, at.task], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait_for(over, 60)
+                if at.task.done():
+                    at.task.result()
                 done = end.done()
                 end.cancel()
                 cut.cancel()
@@ -344,3 +349,35 @@ async def test_a_position_reached_before_the_start_needs_no_further_event(tmp_pa
         async with reading(tmp_path, host) as at:
             await asyncio.wait_for(at.pipeline.wait_for(seq=1003), 10)
             assert await at.value("SELECT count(*) FROM record") == 0
+
+
+async def test_a_server_that_hangs_up_right_after_the_greeting_is_asked_again(tmp_path: Path) -> None:
+    host = Host("v1", made("v1", 5))
+    asked = 0
+
+    async def hang_up_at_first(connection: ServerConnection) -> None:
+        nonlocal asked
+        asked += 1
+        if asked < 4:
+            connection.transport.abort()
+            return
+        await host._talk(connection)
+
+    server = await serve(hang_up_at_first, "127.0.0.1", 0, compression=None, close_timeout=0.1)
+    host.port = next(iter(server.sockets)).getsockname()[1]
+    try:
+        await remember(tmp_path, host, None, host.lines[0].time_us)
+        async with reading(tmp_path, host) as at:
+            over = asyncio.create_task(at.pipeline.wait_for(time_us=host.lines[-1].time_us))
+            await asyncio.wait_for(asyncio.wait([over, at.task], return_when=asyncio.FIRST_COMPLETED), 60)
+            assert not at.task.done(), at.task
+            assert await at.value("SELECT count(*) FROM record WHERE state = 1") == 5
+            over.cancel()
+    finally:
+        host._ending = True
+        await host.add()
+        for connection in server.connections:
+            connection.transport.abort()
+        server.close()
+        await server.wait_closed()
+    assert asked == 4
