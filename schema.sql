@@ -467,3 +467,29 @@ CREATE TABLE meta (
   name TEXT PRIMARY KEY,
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- ---------------------------------------------------------------- search
+
+-- owner: ingest · index · where a post or starter pack stands in searches: the newest have the highest
+-- place. place = sort_ms * 2^20 + the upper 20 bits of tie, or the next that is free.
+CREATE TABLE searched (
+  place INTEGER PRIMARY KEY,
+  record INTEGER NOT NULL UNIQUE REFERENCES record (id)
+) STRICT;
+
+-- owner: ingest · index · the words of what is searched, by place; changes with the row that has them.
+-- It keeps no text: who removes a row has to give its words (protocol/searchable.py) once more.
+CREATE VIRTUAL TABLE search USING fts5 (
+  words, facts, pack, content = '', columnsize = 0, tokenize = 'ascii'
+);
+
+-- owner: ingest and identity · index · what people are found by: folded words of what they show.
+CREATE TABLE person (
+  actor INTEGER PRIMARY KEY REFERENCES actor (id),
+  handle TEXT NOT NULL,
+  name TEXT NOT NULL,
+  about TEXT NOT NULL
+) STRICT;
+CREATE VIRTUAL TABLE person_search USING fts5 (
+  handle, name, about, content = '', columnsize = 0, tokenize = 'ascii', prefix = '1 2 3'
+);

@@ -11,7 +11,7 @@ from appliance.errors import BadInput
 from appliance.ingest import gates
 from appliance.ingest.content import Content, LinkContent, PostContent
 from appliance.protocol.syntax import normalise_did
-from appliance.store import actors, collections, counts, links, posts, records, repos
+from appliance.store import actors, collections, counts, links, posts, records, repos, search
 from appliance.store.database import Transaction
 
 _KINDS: Final = {
@@ -39,6 +39,7 @@ def appear(
     actor: int,
     collection: int,
     content: Content,
+    body: bytes,
     order: records.Order,
     *,
     all_known: bool,
@@ -46,6 +47,10 @@ def appear(
     cover_us: int | None,
 ) -> int | None:
     """The record lives from now on. The actor whom that made tracked, if any."""
+    if collection in search.SEARCHED:
+        search.add(tx, record, actor, collection, body, order.sort_ms, order.tie)
+    elif collection == collections.PROFILE:
+        search.person(tx, actor)
     if isinstance(content, PostContent):
         _post_appears(tx, record, did, actor, content, order, all_known)
     elif isinstance(content, LinkContent):
@@ -56,7 +61,11 @@ def appear(
 
 
 def vanish(tx: Transaction, record: int, collection: int, now_us: int) -> None:
-    """The record lives no more."""
+    """The record lives no more; its row still has the body."""
+    if collection in search.SEARCHED:
+        search.remove(tx, record)
+    elif collection == collections.PROFILE:
+        search.profile_ends(tx, record)
     if collection == collections.POST:
         posts.remove(tx, record)
         return

@@ -117,13 +117,13 @@ def _remove(
             None,
         )
         return
-    records.bury(tx, record, version, fact.at_us)
     if state != records.DELETED:
         ended(tx, record, fact.collection, state, fact.now_us)
+    records.bury(tx, record, version, fact.at_us)
 
 
 def ended(tx: Transaction, record: int, collection: int, state: int | None, now_us: int) -> None:
-    """The index rows of a key that was in ``state`` until it was deleted."""
+    """Take back the index rows of a key in ``state`` that is about to be buried."""
     if state == records.LIVING:
         index.vanish(tx, record, collection, now_us)
     if collection == collections.POST:
@@ -192,6 +192,7 @@ def _store(
         fact.actor,
         fact.collection,
         parts,
+        fact.body,
         order,
         all_known=rules.scope == "network",
         now_us=fact.now_us,

@@ -141,13 +141,13 @@ def collection_done(
     version = (epoch, base_rev, records.SNAPSHOT)
     buried = 0
     for record, state, rkey, cid in records.unseen(tx, actor, collection, version, scan):
+        if state != records.DELETED:
+            buried += 1
+            merge.ended(tx, record, collection, state, now_us)
         records.bury(tx, record, version, now_us)
         if state in (records.LIVING, records.INVALID):
             extra = Difference(collection, rkey, cid, None)
             losses.met_by_scan(tx, actor, extra, epoch, base_rev, now_us)
-        if state != records.DELETED:
-            buried += 1
-            merge.ended(tx, record, collection, state, now_us)
     scans.raise_floor(tx, actor, collection, epoch, base_rev)
     crash_points.reach("absence-before-commit")
     return buried

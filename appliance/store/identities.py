@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
+from appliance.store import search
 from appliance.store.database import Reader, Transaction
 
 
@@ -79,12 +80,16 @@ def save(
     With ``claimed`` an account made due since then stays due: the document may be older than that.
     """
     if handle is not None:
-        tx.run("UPDATE actor SET handle = NULL WHERE handle = ? AND id <> ?", (handle, actor))
+        for (other,) in tx.all(
+            "UPDATE actor SET handle = NULL WHERE handle = ? AND id <> ? RETURNING id", (handle, actor)
+        ):
+            search.person(tx, other)
     tx.run(
         "UPDATE actor SET handle = ?, pds = ?, signing_key = ?,"
         " resolved_us = iif(? AND resolved_us IS NULL, NULL, ?) WHERE id = ?",
         (handle, pds, signing_key, claimed, resolved_us, actor),
     )
+    search.person(tx, actor)
 
 
 def put_off(tx: Transaction, did: str, until_us: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from appliance import crash_points
 from appliance.errors import Corrupt
+from appliance.protocol import searchable, words
 
 SCHEMA_VERSION = 2
 
@@ -43,12 +44,22 @@ def upgrade(connection: sqlite3.Connection, version: int, to: int, scripts: Mapp
     missing = [number for number in range(version + 1, to + 1) if number not in scripts]
     if missing:
         raise Corrupt(f"there is no way from schema {version} to {to}: step {missing[0]} is missing")
+    _teach(connection)
     # A step may rebuild a table that others refer to; what must hold is checked before the commit.
     connection.execute("PRAGMA foreign_keys=OFF")
     try:
         _in_one_transaction(connection, [scripts[number] for number in range(version + 1, to + 1)], to)
     finally:
         connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _teach(connection: sqlite3.Connection) -> None:
+    """The functions by which the step to schema 2 finds the words of what is here."""
+    connection.create_function("search_words", 1, lambda body: searchable.post(body, 0).words)
+    connection.create_function("search_facts", 2, lambda body, actor: searchable.post(body, actor).facts)
+    connection.create_function("folded", 1, lambda text: text and words.fold(text))
+    connection.create_function("folded_name", 1, lambda body: body and searchable.named(body)[0])
+    connection.create_function("folded_about", 1, lambda body: body and searchable.named(body)[1])
 
 
 def _in_one_transaction(connection: sqlite3.Connection, scripts: list[str], version: int) -> None:

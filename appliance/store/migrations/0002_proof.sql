@@ -137,3 +137,45 @@ UPDATE post SET quote = (
       instr(substr(coalesce(json_extract(r.body, '$.embed.record.record.uri'), json_extract(r.body, '$.embed.record.uri')), 6), '/') - 1)
 ) WHERE quote IS NULL AND id IN (
   SELECT id FROM record WHERE collection = 1 AND state = 1 AND instr(CAST(body AS TEXT), 'app.bsky.embed.record') > 0);
+
+-- ---------------------------------------------------------------- search
+
+-- owner: ingest · index · where a post or starter pack stands in searches: the newest have the highest
+-- place. place = sort_ms * 2^20 + the upper 20 bits of tie, or the next that is free.
+CREATE TABLE searched (
+  place INTEGER PRIMARY KEY,
+  record INTEGER NOT NULL UNIQUE REFERENCES record (id)
+) STRICT;
+
+-- owner: ingest · index · the words of what is searched, by place; changes with the row that has them.
+-- It keeps no text: who removes a row has to give its words (protocol/searchable.py) once more.
+CREATE VIRTUAL TABLE search USING fts5 (
+  words, facts, pack, content = '', columnsize = 0, tokenize = 'ascii'
+);
+
+-- owner: ingest and identity · index · what people are found by: folded words of what they show.
+CREATE TABLE person (
+  actor INTEGER PRIMARY KEY REFERENCES actor (id),
+  handle TEXT NOT NULL,
+  name TEXT NOT NULL,
+  about TEXT NOT NULL
+) STRICT;
+CREATE VIRTUAL TABLE person_search USING fts5 (
+  handle, name, about, content = '', columnsize = 0, tokenize = 'ascii', prefix = '1 2 3'
+);
+
+-- Filled from what is here; search_words, search_facts, folded_name and folded_about come with the upgrade.
+INSERT INTO searched (place, record)
+  SELECT (max(0, sort_ms) << 20) + row_number() OVER (PARTITION BY max(0, sort_ms) ORDER BY sort_ms, tie, id), id
+  FROM record WHERE collection IN (1, 13) AND state = 1 AND sort_ms IS NOT NULL
+    AND (collection = 13 OR id IN (SELECT id FROM post));
+INSERT INTO search (rowid, words, facts, pack)
+  SELECT s.place, iif(r.collection = 1, search_words(r.body), ''),
+    iif(r.collection = 1, search_facts(r.body, r.actor), ''),
+    iif(r.collection = 13, folded_name(r.body) || ' ' || folded_about(r.body), '')
+  FROM searched s JOIN record r ON r.id = s.record ORDER BY s.place;
+INSERT INTO person (actor, handle, name, about)
+  SELECT a.id, coalesce(folded(a.handle), ''), coalesce(folded_name(r.body), ''), coalesce(folded_about(r.body), '')
+  FROM actor a LEFT JOIN record r ON r.actor = a.id AND r.collection = 5 AND r.rkey = 'self' AND r.state = 1
+  WHERE a.handle IS NOT NULL OR r.id IS NOT NULL;
+INSERT INTO person_search (rowid, handle, name, about) SELECT actor, handle, name, about FROM person;
