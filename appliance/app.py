@@ -61,6 +61,7 @@ from appliance.timeline import labelers
 from appliance.timeline.completeness import Completeness
 from appliance.timeline.graph_views import GraphViews
 from appliance.timeline.own_views import OwnViews
+from appliance.timeline.search_views import SearchViews
 from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
@@ -69,7 +70,7 @@ from appliance.web.status import status as status_page
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
-from appliance.xrpc import admin, asgi, completeness, graph, own, plain, private, reads
+from appliance.xrpc import admin, asgi, completeness, graph, own, plain, private, reads, search
 from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
@@ -245,6 +246,7 @@ async def build(
         *reads.methods(views, settings, __version__),
         *graph.methods(GraphViews(views.answering)),
         *own.methods(OwnViews(views.answering)),
+        *search.methods(SearchViews(views.answering, settings.store_scope)),
         *plain.methods(views.answering),
         *completeness.methods(proving, clock),
         *private.methods(database, clock),

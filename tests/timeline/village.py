@@ -19,7 +19,8 @@ from appliance.protocol import lexicons
 from appliance.protocol.cid import cid_of, to_text
 from appliance.protocol.events import AccountEvent, CommitEvent, Event
 from appliance.protocol.tid import tid_of
-from appliance.store.database import Database
+from appliance.store import actors, identities
+from appliance.store.database import Database, Transaction
 from appliance.timeline.answering import Answer
 from appliance.timeline.asker import Asker
 from appliance.timeline.views import Views
@@ -106,11 +107,18 @@ class Village:
         """Accounts with a profile and a handle."""
         for name in names:
             await self.write(name, PROFILE, {"displayName": name.title()}, rkey="self")
-            await self.database.write(
-                lambda tx, name=name: tx.run(  # type: ignore[misc]
-                    "UPDATE actor SET handle = ? WHERE did = ?", (f"{name}.test", did(name))
-                )
+            await self.named(name, f"{name}.test")
+
+    async def named(self, name: str, handle: str | None) -> None:
+        """What a look at the identity finds."""
+
+        def save(tx: Transaction) -> None:
+            actor = actors.ensure(tx, did(name))
+            identities.save(
+                tx, actor, handle=handle, pds=None, signing_key=None, resolved_us=self.clock.now_us()
             )
+
+        await self.database.write(save)
 
     async def post(self, who: str, text: str = "hello", **more: Any) -> dict[str, str]:
         how = {name: more.pop(name) for name in ("rkey", "at_us", "created") if name in more}
