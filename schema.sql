@@ -493,3 +493,21 @@ CREATE TABLE person (
 CREATE VIRTUAL TABLE person_search USING fts5 (
   handle, name, about, content = '', columnsize = 0, tokenize = 'ascii', prefix = '1 2 3'
 );
+
+-- owner: xrpc · private · pictures and videos that the operator took down, whoever's record mentions them.
+CREATE TABLE blob_takedown (
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  cid TEXT NOT NULL,
+  reference TEXT NOT NULL,
+  PRIMARY KEY (actor, cid)
+) STRICT, WITHOUT ROWID;
+
+-- owner: xrpc · private · posts that a member has begun and not sent.
+CREATE TABLE draft (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  key TEXT NOT NULL,               -- a TID: the order of the list
+  body BLOB NOT NULL,              -- JSON
+  created_us INTEGER NOT NULL,
+  updated_us INTEGER NOT NULL,
+  PRIMARY KEY (viewer, key)
+) STRICT, WITHOUT ROWID;

@@ -54,7 +54,7 @@ from appliance.ops.watch import Watch
 from appliance.outbound.client import Outbound
 from appliance.outbound.limits import BLOB
 from appliance.protocol import lexicons
-from appliance.store import actors, audits, backups, checks, generation
+from appliance.store import actors, audits, backups, checks, generation, takedowns
 from appliance.store.database import Database, Reader, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
@@ -70,7 +70,7 @@ from appliance.web.status import status as status_page
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
-from appliance.xrpc import admin, asgi, completeness, graph, own, plain, private, reads, search
+from appliance.xrpc import admin, asgi, completeness, drafts, graph, own, plain, private, reads, search
 from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
@@ -250,11 +250,13 @@ async def build(
         *plain.methods(views.answering),
         *completeness.methods(proving, clock),
         *private.methods(database, clock),
+        *drafts.methods(database, clock),
         *(admin.methods(database) if settings.admin_password else []),
     ]
     images = Images(
         settings.data_path / "cache" / "images",
         partial(_fetch_blob, outbound, identities),
+        refused=partial(_is_taken_down, database),
         cache_bytes=IMAGE_CACHE_BYTES,
     )
     guard = Guard(secrets.subkey("forms"), settings.origin, _outside_origin(settings))
@@ -371,6 +373,10 @@ async def _serve(application: Any, config: Config, stopping: asyncio.Event) -> N
         await stopping.wait()
 
     await serve_http(application, config, shutdown_trigger=stop, mode="asgi")
+
+
+async def _is_taken_down(database: Database, did: str, cid: str) -> bool:
+    return await database.read(lambda reader: takedowns.of_blob(reader, did, cid)) is not None
 
 
 async def _fetch_blob(outbound: Outbound, identities: Identities, did: str, cid: str) -> bytes:

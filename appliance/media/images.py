@@ -36,6 +36,8 @@ SIGNATURES = (
 )
 
 FetchBlob = Callable[[str, str], Awaitable[bytes]]
+# Whether the operator took that owner's blob down.
+Refuses = Callable[[str, str], Awaitable[bool]]
 
 
 class Picture(NamedTuple):
@@ -53,10 +55,17 @@ class Images:
     """
 
     def __init__(
-        self, folder: Path, fetch: FetchBlob, *, cache_bytes: int, clock: Clock | None = None
+        self,
+        folder: Path,
+        fetch: FetchBlob,
+        *,
+        cache_bytes: int,
+        clock: Clock | None = None,
+        refused: Refuses | None = None,
     ) -> None:
         self._folder = folder
         self._fetch = fetch
+        self._refused = refused
         self._cache_bytes = cache_bytes
         self._running: dict[tuple[str, str], asyncio.Task[bytes]] = {}
         self._turns = asyncio.Semaphore(FETCHES_MAX)
@@ -70,6 +79,8 @@ class Images:
         cid = _blob_of(cid_text)
         if preset not in PRESETS or not _OWNER.fullmatch(did) or cid is None:
             raise NotFound("no such picture", name="BlobNotFound")
+        if self._refused is not None and await self._refused(did, cid_text):
+            raise NotFound("that picture was taken down", name="BlobNotFound")
         path = self._folder / cid_text[-2:] / cid_text
         data = await asyncio.to_thread(_read, path)
         if data is None:

@@ -79,6 +79,12 @@ def rev(reader: Reader, actor: int) -> str | None:
     return found
 
 
+def first_seen_ms(reader: Reader, actor: int) -> int | None:
+    """When the account first showed up here."""
+    found: int | None = reader.value("SELECT indexed_ms FROM actor WHERE id = ?", (actor,))
+    return found
+
+
 class Counts(NamedTuple):
     """The numbers of a profile."""
 

@@ -77,4 +77,3 @@ def _shown(reader: Reader, actor: int) -> tuple[str | None, bytes | None]:
         (PROFILE, actor),
     )
     return (None, None) if row is None else (row[0], row[1])
-

@@ -50,8 +50,13 @@ def page(reader: Reader, wanted: Wanted, before: Place, limit: int) -> list[Hit]
     return [Hit(record, place >> 20, (place & 0xFFFFF) << 40) for place, record in rows]
 
 
-def count(reader: Reader, wanted: Wanted) -> int:
-    """How many are found, but no more than COUNT_MAX are counted."""
+def count(reader: Reader, wanted: Wanted) -> int | None:
+    """How many are found, but no more than COUNT_MAX are counted. None where that would mean to look at
+    everything that has the words."""
+    if wanted.timeline is not None:
+        return None
+    if wanted.following is not None and _few_followed(reader, wanted.following) is None:
+        return None
     sql, parameters = _statement(reader, wanted, _LAST, COUNT_MAX)
     found: int = reader.value(f"SELECT count(*) FROM ({sql})", parameters)
     return found
@@ -101,7 +106,9 @@ def _statement(reader: Reader, wanted: Wanted, upper: int, limit: int) -> tuple[
         more += " AND s.rowid IN (SELECT o.place FROM post p JOIN searched o ON o.record = p.id WHERE p.parent = ?)"
         parameters.append(wanted.parent)
     if wanted.root is not None:
-        more += " AND s.rowid IN (SELECT o.place FROM post p JOIN searched o ON o.record = p.id WHERE p.root = ?)"
+        more += (
+            " AND s.rowid IN (SELECT o.place FROM post p JOIN searched o ON o.record = p.id WHERE p.root = ?)"
+        )
         parameters.append(wanted.root)
     for records, word in ((wanted.embeds, "IN"), (wanted.embeds_none, "NOT IN")):
         if records:
@@ -165,7 +172,8 @@ def people(reader: Reader, match: str, before: Place, limit: int) -> list[Person
 def followed_people(reader: Reader, viewer: int, match: str, limit: int) -> list[int]:
     """Those of them whom the viewer follows."""
     rows = reader.all(
-        "SELECT found.rowid FROM (SELECT rowid FROM person_search WHERE person_search MATCH ? LIMIT ?) AS found"
+        "SELECT found.rowid"
+        " FROM (SELECT rowid FROM person_search WHERE person_search MATCH ? LIMIT ?) AS found"
         " CROSS JOIN link l INDEXED BY link_pair ON l.kind = 3 AND l.actor = ? AND l.subject = found.rowid"
         " AND l.waiting = 0 LIMIT ?",
         (match, PEOPLE_LOOKED_AT_MAX, viewer, limit),

@@ -1,4 +1,4 @@
-"""Answers to searches. Found is what is kept here, and each answer says whose posts that are: ``searched``."""
+"""Answers to searches. What is kept here is found, and each answer says whose that is: ``searched``."""
 
 from __future__ import annotations
 
@@ -46,16 +46,18 @@ class SearchViews:
 
         def members(state: State) -> bytes:
             wanted = search_query.wanted(state.reader, _viewer(state), query, filters)
+            total: int | None = 0
             if wanted is None:
-                page, total = Page([], None), 0
+                page = Page([], None)
             elif top:
-                page, total = _top(state, wanted, cursor, limit), search_reads.count(state.reader, wanted)
+                page = _top(state, wanted, cursor, limit)
             else:
                 skeleton = partial(search_reads.page, state.reader, wanted)
                 page = fill(skeleton, partial(_posts, state), cursor, limit)
-                total = 0 if cursor else search_reads.count(state.reader, wanted)
             found = b'"posts":' + joined(page.views)
-            if not cursor:
+            if wanted is not None and not cursor:
+                total = search_reads.count(state.reader, wanted)
+            if total is not None and not cursor:
                 found += b',"hitsTotal":%d' % total
             if detects and (scripts := words.languages(query)):
                 found += b',"detectedQueryLanguages":' + text(scripts)
@@ -78,7 +80,7 @@ class SearchViews:
         return await self.answering.answer(asker, members)
 
     async def typeahead(self, asker: Asker, query: str, *, limit: int) -> Answer:
-        """searchActorsTypeahead: whose handle it is, then those whom the viewer follows, then by followers."""
+        """searchActorsTypeahead: whose handle it is, those whom the viewer follows, the others by followers."""
 
         def members(state: State) -> bytes:
             match = search_query.names(query, about=False)

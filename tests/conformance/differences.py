@@ -177,6 +177,27 @@ def _suggested_here(_: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
     return bool(mine) and (not other or mine == other)
 
 
+def _found_here(_: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """The same is found, as whole words or their beginnings; people with many followers come first."""
+    name, key = {
+        "app.bsky.actor.searchActors": ("actors", "did"),
+        "app.bsky.actor.searchActorsTypeahead": ("actors", "did"),
+        "app.bsky.feed.searchPosts": ("posts", "uri"),
+        "app.bsky.graph.searchStarterPacks": ("starterPacks", "uri"),
+    }.get(query.nsid, ("", ""))
+    if not name:
+        return False
+    mine, other = plain(ours), plain(theirs)
+    if mine.pop("searched") != "network" or mine.pop("hitsTotal", len(mine[name])) < len(mine[name]):
+        return False
+    times = [[max(each.get("indexedAt", ""), "1970") for each in side[name]] for side in (mine, other)]
+    times = [["1970" if time < "1970-01-01T00:00:00.001Z" else time for time in each] for each in times]
+    for side in (mine, other):
+        side[name].sort(key=lambda each: each[key])
+    # Posts of one moment, such as those before 1970, have no order that means anything.
+    return bool(mine == other) and (name == "actors" or times[0] == times[1])
+
+
 def _unmoved(value: Any, edited: frozenset[str]) -> Any:
     """Without the time of those posts."""
     if isinstance(value, dict):
@@ -208,5 +229,6 @@ OURS = [
     Case("P-7", "a list that was deleted lists nothing", _deleted_list),
     Case("P-8", "an edited feed or list keeps its place among the others", _edited_things_stay),
     Case("P-9", "suggestions are made from what is known here", _suggested_here),
+    Case("P-10", "a search says where it looked and how much it found; followers order people", _found_here),
     Case("P-6", "a reply that their index lost is here", _lost_by_them),
 ]

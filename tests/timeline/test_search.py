@@ -116,7 +116,9 @@ async def test_each_operator_limits_what_is_found(tmp_path: Path) -> None:
         assert await found(views, "https://blog.example.org/a?b=1") == ["x link"]
         assert await found(views, "x until:2020-05-02") == ["x plain"]
         assert await found(views, "x until:2020-05-01T12:00:00Z") == []
-        assert await found(views, "x since:2020-05-01T12:00:00.000Z until:2020-05-01T12:00:01Z") == ["x plain"]
+        assert await found(views, "x since:2020-05-01T12:00:00.000Z until:2020-05-01T12:00:01Z") == [
+            "x plain"
+        ]
         assert len(await found(views, "x since:2020-05-02")) == 6
         assert await found(views, "x -from:cid.test -from:me") == ["x link", "x plain"]
 
@@ -177,6 +179,10 @@ async def test_blocked_authors_are_left_out_and_ones_own_posts_never(tmp_path: P
         assert (await views.typeahead(asker("ann"), "bo", limit=5)).parsed()["actors"] == []
 
 
+def handles(found: list[Any]) -> list[str]:
+    return [each["handle"] for each in found]
+
+
 async def people(views: SearchViews, query: str, who: str | None = "ann", limit: int = 2) -> list[Any]:
     each: list[Any] = []
     cursor = None
@@ -199,7 +205,6 @@ async def test_people_are_found_by_handle_name_and_description(tmp_path: Path) -
         await place.follow("bob", "eve")
         await place.follow("cid", "eve")
 
-        handles = lambda found: [each["handle"] for each in found]  # noqa: E731
         assert handles(await people(views, "zoe")) == handles(await people(views, "apf")) == ["cid.test"]
         assert handles(await people(views, "painting OR foxes")) == []
         assert handles(await people(views, "foxes")) == ["cid.test"]
@@ -237,7 +242,9 @@ async def test_what_changes_is_found_by_what_it_is_now_and_what_goes_by_nothing(
         def words_left(reader: Any) -> list[Any]:
             return [
                 *reader.all("SELECT record FROM searched"),
-                *reader.all("SELECT rowid FROM search WHERE search MATCH 'words : \"second\" OR words : first'"),
+                *reader.all(
+                    "SELECT rowid FROM search WHERE search MATCH 'words : \"second\" OR words : first'"
+                ),
                 *reader.all("SELECT rowid FROM person_search WHERE person_search MATCH 'robert OR bob'"),
             ]
 
@@ -279,7 +286,11 @@ async def test_starter_packs_are_found_by_the_words_in_them(tmp_path: Path) -> N
             await place.write(
                 "bob",
                 PACK,
-                {"name": name, "description": "who to follow", "list": f"at://{did('bob')}/app.bsky.graph.list/3"},
+                {
+                    "name": name,
+                    "description": "who to follow",
+                    "list": f"at://{did('bob')}/app.bsky.graph.list/3",
+                },
             )
 
         one = checked(
@@ -350,7 +361,13 @@ async def test_no_query_breaks_a_search(tmp_path: Path) -> None:
         assert refused.value.name == "BadQueryString"
 
         @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(st.lists(st.sampled_from(["x", '"', "-", "OR", "from:", "in:timeline", "(", ")", "*", " ", "é", "日", "🦊"])))
+        @given(
+            st.lists(
+                st.sampled_from(
+                    ["x", '"', "-", "OR", "from:", "in:timeline", "(", ")", "*", " ", "é", "日", "🦊"]
+                )
+            )
+        )
         def any_query(parts: list[str]) -> None:
             query = "".join(parts)[:300]
 
@@ -373,9 +390,7 @@ async def test_an_upgrade_finds_the_words_of_what_is_here(tmp_path: Path) -> Non
         await place.join("ann", "bob")
         await place.post("ann", "héllo 日本")
         await place.post("bob", "old", created="1960-01-01T00:00:00Z")
-        await place.write(
-            "bob", PACK, {"name": "Foxes", "list": f"at://{did('bob')}/app.bsky.graph.list/3"}
-        )
+        await place.write("bob", PACK, {"name": "Foxes", "list": f"at://{did('bob')}/app.bsky.graph.list/3"})
         script = migrations.steps()[2]
         filling = script[script.index("-- Filled from what is here") :]
 
@@ -385,7 +400,7 @@ async def test_an_upgrade_finds_the_words_of_what_is_here(tmp_path: Path) -> Non
             for table in ("searched", "person"):
                 tx.run(f"DELETE FROM {table}")
             migrations._teach(tx._connection)
-            for statement in migrations.statements(filling.split("-- Later")[0]):
+            for statement in migrations.statements(filling[: filling.index("\n\n")]):
                 tx.run(statement)
 
         await place.database.write(again)
@@ -393,7 +408,9 @@ async def test_an_upgrade_finds_the_words_of_what_is_here(tmp_path: Path) -> Non
         assert await found(views, "本") == ["héllo 日本"]
         assert await found(views, "until:1970-01-02 from:bob.test") == ["old"]
         assert len(await people(views, "test")) == 2
-        assert len((await views.packs(asker("ann"), "fox", cursor=None, limit=5)).parsed()["starterPacks"]) == 1
+        assert (
+            len((await views.packs(asker("ann"), "fox", cursor=None, limit=5)).parsed()["starterPacks"]) == 1
+        )
         await place.post("ann", "and new")
         assert await found(views, "from:ann.test") == ["and new", "héllo 日本"]
 

@@ -179,3 +179,21 @@ INSERT INTO person (actor, handle, name, about)
   FROM actor a LEFT JOIN record r ON r.actor = a.id AND r.collection = 5 AND r.rkey = 'self' AND r.state = 1
   WHERE a.handle IS NOT NULL OR r.id IS NOT NULL;
 INSERT INTO person_search (rowid, handle, name, about) SELECT actor, handle, name, about FROM person;
+
+-- owner: xrpc · private · pictures and videos that the operator took down, whoever's record mentions them.
+CREATE TABLE blob_takedown (
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  cid TEXT NOT NULL,
+  reference TEXT NOT NULL,
+  PRIMARY KEY (actor, cid)
+) STRICT, WITHOUT ROWID;
+
+-- owner: xrpc · private · posts that a member has begun and not sent.
+CREATE TABLE draft (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  key TEXT NOT NULL,               -- a TID: the order of the list
+  body BLOB NOT NULL,              -- JSON
+  created_us INTEGER NOT NULL,
+  updated_us INTEGER NOT NULL,
+  PRIMARY KEY (viewer, key)
+) STRICT, WITHOUT ROWID;
