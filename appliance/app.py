@@ -70,7 +70,19 @@ from appliance.web.status import status as status_page
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
-from appliance.xrpc import admin, asgi, completeness, drafts, graph, own, plain, private, reads, search
+from appliance.xrpc import (
+    admin,
+    asgi,
+    completeness,
+    drafts,
+    export,
+    graph,
+    own,
+    plain,
+    private,
+    reads,
+    search,
+)
 from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
@@ -251,6 +263,7 @@ async def build(
         *completeness.methods(proving, clock),
         *private.methods(database, clock),
         *drafts.methods(database, clock),
+        *export.methods(database, clock),
         *(admin.methods(database) if settings.admin_password else []),
     ]
     images = Images(

@@ -202,6 +202,14 @@ def member_list(settings_file: Path | None, as_json: bool) -> None:
     click.echo(f"{len(told)} {'member' if len(told) == 1 else 'members'}")
 
 
+@member.command("export")
+@_settings_file
+@click.argument("who")
+def member_export(settings_file: Path | None, who: str) -> None:
+    """Write everything that is kept about a member, and nowhere else, as JSON."""
+    click.echo(json.dumps(_operate(settings_file, "member export", [who]), indent=2, ensure_ascii=False))
+
+
 @member.command("invite")
 @_settings_file
 @click.option("--uses", default=1, show_default=True, help="How many people the code admits.")

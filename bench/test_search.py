@@ -84,8 +84,8 @@ def did(number: int) -> str:
 
 def fill(tx: Transaction, posts: list[tuple[int, int, int, bytes]]) -> None:
     tx.many(
-        "INSERT INTO record (id, actor, collection, rkey, state, epoch, rev, n, cid, body, sort_ms, tie, arrival,"
-        " indexed_us) VALUES (?, ?, 1, ?, 1, 0, '3k', 0, 'bafyrei', ?, ?, 0, ?, ?)",
+        "INSERT INTO record (id, actor, collection, rkey, state, epoch, rev, n, cid, body, sort_ms, tie,"
+        " arrival, indexed_us) VALUES (?, ?, 1, ?, 1, 0, '3k', 0, 'bafyrei', ?, ?, 0, ?, ?)",
         [(i, actor, f"r{i}", body, ms, i, ms * 1000) for i, actor, ms, body in posts],
     )
     tx.many(

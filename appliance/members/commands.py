@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime
+from typing import Any
 
 from appliance.clock import Clock
 from appliance.config import Settings
@@ -10,8 +12,8 @@ from appliance.errors import BadInput, NotFound
 from appliance.identity.identities import Identities
 from appliance.members import admission
 from appliance.protocol import syntax
-from appliance.store import actors, members
-from appliance.store.database import Database, Transaction
+from appliance.store import actors, member_data, members
+from appliance.store.database import Database, Reader, Transaction
 
 INVITE_USES_MAX = 10_000
 # Without the letters and digits that people confuse.
@@ -52,6 +54,23 @@ async def remove(database: Database, identities: Identities, clock: Clock, who: 
     if not await database.write(work, durable=True):
         raise NotFound(f"{who} is not a member")
     return did
+
+
+async def export(database: Database, clock: Clock, who: str) -> dict[str, Any]:
+    """Everything that is kept here about this member and nowhere else. Raises NotFound for others."""
+    did = who if syntax.is_did(who) else await _member_by_handle(database, who)
+
+    def work(reader: Reader) -> dict[str, list[dict[str, Any]]] | None:
+        actor = None if did is None else actors.find_id(reader, did)
+        if actor is None or not members.is_member(reader, actor):
+            return None
+        return member_data.told(reader, actor)
+
+    tables = await database.read(work)
+    if tables is None:
+        raise NotFound(f"{who} is not a member")
+    moment = datetime.fromtimestamp(clock.now_us() // 1_000_000, UTC)
+    return {"did": did, "exportedAt": moment.strftime("%Y-%m-%dT%H:%M:%SZ"), "tables": tables}
 
 
 async def listing(database: Database) -> list[members.Member]:

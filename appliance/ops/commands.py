@@ -40,6 +40,9 @@ def commands(
             raise BadInput("how many people shall the code admit?") from error
         return {"code": await members.invite(database, clock, uses), "uses": uses}
 
+    async def export(arguments: list[str]) -> Any:
+        return await members.export(database, clock, _one(arguments))
+
     async def accounts(_arguments: list[str]) -> Any:
         return await database.read(progress.overall)
 
@@ -53,6 +56,7 @@ def commands(
         "member remove": remove,
         "member list": listing,
         "member invite": invite,
+        "member export": export,
     }
 
 

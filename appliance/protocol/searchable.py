@@ -80,7 +80,7 @@ _PICTURES: Final = frozenset({"app.bsky.embed.images", "app.bsky.embed.gallery"}
 
 
 def post(body: bytes, author: int) -> Searchable:
-    """Of a post: its text, the descriptions of its pictures, the title of its card. ``author`` is a number."""
+    """Of a post: its text, descriptions of its pictures, the title of its card. ``author`` is a number."""
     try:
         read = _post(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

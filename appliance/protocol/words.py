@@ -1,8 +1,8 @@
 """Text as words that a search can compare: without case, accents and punctuation, in ASCII blanks.
 
 What comes out holds only letters, digits and blanks, so that any tokeniser cuts it at the blanks. Scripts
-that are written without blanks become one word a character: a search for several is one for a phrase. A symbol, an
-emoji among them, becomes a word of its own that names its code point.
+that are written without blanks become one word a character: a search for several is one for a phrase. A
+symbol, an emoji among them, becomes a word of its own that names its code point.
 """
 
 from __future__ import annotations

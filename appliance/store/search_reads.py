@@ -102,14 +102,13 @@ def _statement(reader: Reader, wanted: Wanted, upper: int, limit: int) -> tuple[
     if wanted.timeline is not None:
         more += _IN_TIMELINE
         parameters += [wanted.timeline] * 3
-    if wanted.parent is not None:
-        more += " AND s.rowid IN (SELECT o.place FROM post p JOIN searched o ON o.record = p.id WHERE p.parent = ?)"
-        parameters.append(wanted.parent)
-    if wanted.root is not None:
-        more += (
-            " AND s.rowid IN (SELECT o.place FROM post p JOIN searched o ON o.record = p.id WHERE p.root = ?)"
-        )
-        parameters.append(wanted.root)
+    for record, column in ((wanted.parent, "parent"), (wanted.root, "root")):
+        if record is not None:
+            more += (
+                " AND s.rowid IN (SELECT o.place FROM post p JOIN searched o ON o.record = p.id"
+                f" WHERE p.{column} = ?)"
+            )
+            parameters.append(record)
     for records, word in ((wanted.embeds, "IN"), (wanted.embeds_none, "NOT IN")):
         if records:
             marks = ",".join("?" * len(records))

@@ -1,8 +1,8 @@
 """What somebody asks a search for, as words and operators: read, and made an expression of the index.
 
 ``"a phrase"``, ``-without``, ``one OR other``, ``from:``, ``to:`` or ``mentions:``, ``since:``, ``until:``,
-``lang:``, ``domain:``, ``url:``, ``#tag`` or ``tag:``, ``in:following``, ``in:timeline``; ``me`` is the viewer.
-Whatever is none of these is words: there is no query that can't be read.
+``lang:``, ``domain:``, ``url:``, ``#tag`` or ``tag:``, ``in:following``, ``in:timeline``; ``me`` is the
+viewer. Whatever is none of these is words: there is no query that can't be read.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class SearchViews:
         return await self.answering.answer(asker, members)
 
     async def typeahead(self, asker: Asker, query: str, *, limit: int) -> Answer:
-        """searchActorsTypeahead: whose handle it is, those whom the viewer follows, the others by followers."""
+        """searchActorsTypeahead: whose handle it is, those whom the viewer follows, others by followers."""
 
         def members(state: State) -> bytes:
             match = search_query.names(query, about=False)
@@ -123,7 +123,7 @@ class SearchViews:
             found = b'"starterPacks":' + joined(page.views)
             if whole and not cursor:
                 total = 0 if match is None else search_reads.count(state.reader, Wanted(match))
-                found += b',"hitsTotal":%d' % total
+                found += b',"hitsTotal":' + text(total)
             return paged(found + self._searched, page.cursor)
 
         return await self.answering.answer(asker, members)

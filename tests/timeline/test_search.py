@@ -347,10 +347,12 @@ async def test_no_query_breaks_a_search(tmp_path: Path) -> None:
     async with searching(tmp_path) as (place, views):
         await place.join("ann")
         await place.post("ann", "x")
-        hostile = ['"', '""', "AND", "OR", "x OR", "NOT x", "x NEAR(x y)", "words:x", "{words}:x", "x*", "^x",
-                   "-", "--x", "(x", "x)", "\0x", "'; DROP", "from:", "from:-", "since:9999-99-99", "facts : fp",
-                   "-\"", "in:nowhere", "url:http://[", "domain:[::", "lang:" + "e" * 500, "x" * 20_000,
-                   "until:0000-00-00", "since:-1", "#", "##", "@", "\ud800".encode("utf-8", "replace").decode()]  # fmt: skip
+        hostile = [
+            *('"', '""', "AND", "OR", "x OR", "NOT x", "x NEAR(x y)", "words:x", "{words}:x", "x*", "^x"),
+            *("-", "--x", "(x", "x)", "\0x", "'; DROP", "from:", "from:-", "since:9999-99-99", "facts : fp"),
+            *('-"', "in:nowhere", "url:http://[", "domain:[::", "lang:" + "e" * 500, "x" * 20_000, "#", "##"),
+            *("until:0000-00-00", "since:-1", "@", "until:9999-12-31", "url:x", "tag:#", '-from:""', "me"),
+        ]
         for query in hostile:
             await found(views, query)
             await people(views, query)
@@ -379,7 +381,8 @@ async def test_no_query_breaks_a_search(tmp_path: Path) -> None:
             try:
                 asyncio.run_coroutine_threadsafe(place.database.read(look), loop).result(30)
             except BadInput as error:
-                assert error.name == "BadQueryString"
+                if error.name != "BadQueryString":
+                    raise
 
         loop = asyncio.get_running_loop()
         await asyncio.to_thread(any_query)

@@ -143,7 +143,7 @@ async def test_a_blob_that_was_taken_down_is_not_shown(tmp_path: Path) -> None:
 
 async def test_the_operator_sees_accounts_and_nobody_else_does(tmp_path: Path) -> None:
     async with serving_village(tmp_path) as (_, http):
-        asked = [("dids", did("ann")), ("dids", did("bob")), ("dids", did("zed"))]
+        asked = {"dids": [did("ann"), did("bob"), did("zed")]}
         told = await http.get("com.atproto.admin.getAccountInfos", params=asked, headers=BASIC)
         assert lexicons.validate_output("com.atproto.admin.getAccountInfos", told.json()) is None
         assert [each["handle"] for each in told.json()["infos"]] == ["ann.test", "bob.test"]
