@@ -106,8 +106,6 @@ def village(scope: str, seed: int) -> World:
             world.tx.run("INSERT INTO bookmark VALUES (?, ?, 'c', 1)", (alice, found.id))
     muted = alice, world.actor("bob")
     world.tx.run("INSERT INTO mute (viewer, subject, created_us) VALUES (?, ?, 1)", muted)
-        "INSERT INTO mute (viewer, subject, created_us) VALUES (?, ?, 1)", (alice, world.actor("bob"))
-    )
     return world
 
 
