@@ -354,6 +354,8 @@ class Siege:
         members = {client.did for client in self._at_home}
         async with self._reborn:
             did = self.chance.choice(sorted(set(self._everybody) - members))
+            for each in self.looks:
+                each.begins_anew(did)
             await self._command("delete_account", did)
             await asyncio.sleep(1)
             await self._command("begin_anew", did)
