@@ -363,7 +363,7 @@ async def test_a_host_that_no_stream_shows_is_read_every_ten_minutes_34(here: Ri
     began_us = here.clock.now_us()
     await until_named(here, bob, first, second)
 
-    assert here.clock.now_us() - began_us < HOUR_US // 2
+    assert here.clock.now_us() - began_us < HOUR_US
 
     # The stream shows it again: then it isn't dark.
     here.network.now_us = here.clock.now_us()
@@ -427,8 +427,8 @@ async def test_doubts_and_new_accounts_take_turns_73(here: Rig) -> None:
             actor = actors.ensure(tx, f"did:plc:crowd{number:019d}")
             tx.run("UPDATE actor SET pds = 'https://pds.test' WHERE id = ?", (actor,))
             tx.run(
-                "INSERT INTO repo (actor, state, reason, since_us, refs, next_at_us)"
-                " VALUES (?, ?, 'stream gap: outage', 1, 1, ?)",
+                "INSERT INTO repo (actor, state, reason, since_us, refs, next_at_us, cover_us)"
+                " VALUES (?, ?, 'stream gap: outage', 1, 1, ?, 1)",
                 (actor, "SUSPECT" if number < 2000 else "QUEUED", number),
             )
 

@@ -7,12 +7,10 @@ lifted while the process runs.
 from __future__ import annotations
 
 import asyncio
-import random
 import resource
 from pathlib import Path
 
 import httpx
-import pytest
 
 from appliance.devnet.truth import FOLLOW
 from tests.journeys.harness import Client, Process, World, comes_true
@@ -106,8 +104,7 @@ async def test_a_full_disk_keeps_serving_skips_nothing_and_goes_on(tmp_path: Pat
             await world.stop()
 
 
-@pytest.mark.parametrize("seed", [random.randrange(2**32)])
-async def test_a_process_that_starts_on_a_full_disk_serves_what_it_has(tmp_path: Path, seed: int) -> None:
+async def test_a_process_that_starts_on_a_full_disk_serves_what_it_has(tmp_path: Path) -> None:
     world = World(tmp_path / "world", accounts=8)
     await world.start(rate=0)
     data = tmp_path / "appliance"

@@ -104,7 +104,8 @@ def village(scope: str, seed: int) -> World:
         found = world.find(address)
         if found is not None and found.state == records.LIVING:
             world.tx.run("INSERT INTO bookmark VALUES (?, ?, 'c', 1)", (alice, found.id))
-    world.tx.run("INSERT INTO mute VALUES (?, ?, 1)", (alice, world.actor("bob")))
+    muted = alice, world.actor("bob")
+    world.tx.run("INSERT INTO mute (viewer, subject, created_us) VALUES (?, ?, 1)", muted)
     return world
 
 
