@@ -17,7 +17,7 @@ import httpx
 
 from appliance import crash_points
 from appliance.devnet.truth import BYPASS, FOLLOW, POST
-from tests.crash.looks import Looks, answered, look_around
+from tests.crash.looks import Looks, answered, is_deleted, look_around
 from tests.journeys.harness import Client, Process, World, comes_true
 from tests.journeys.judge import signed_in, what_is_wrong
 
@@ -26,6 +26,7 @@ REACHED_WITHIN_S = 12.0
 # A list takes over once it is proved, which takes its time.
 SWITCHED_WITHIN_S = 30.0
 NEWCOMERS = 2
+REBORN = 2
 SETTLE_S = 240.0
 STREAMS = {"jetstream-v2": "jetstream_v2", "jetstream-v1": "jetstream_v1", "relay": "relay"}
 CREATED_AT = "2026-01-01T00:00:00Z"
@@ -148,12 +149,14 @@ class Siege:
         for work in (self._follow_about, self._write_here, self._disturb, self._look):
             self._tasks.append(asyncio.create_task(work(), name=work.__name__))
 
-    async def kill(self, point: str, times: int = 1) -> None:
-        """One life and one death."""
+    async def kill(self, point: str, times: int = 1, *, patience: float = 1.0) -> None:
+        """One life and one death; ``patience`` is the part of the usual time that a point has."""
         within_s = self.chance.uniform(0.02, 0.9) if point == RANDOM else REACHED_WITHIN_S
         lists = point.startswith("switch")
         if lists and point != "switch-begin":
             within_s = SWITCHED_WITHIN_S
+        if point != RANDOM:
+            within_s *= patience
         await self.process.end()
         if self.wire != "relay":
             lists = lists or self.chance.random() < 0.3
@@ -241,9 +244,12 @@ class Siege:
             await self._write(self.chance.choice(self._here))
 
     async def _disturb(self) -> None:
-        """Accounts go away and come back, move, and are to be read anew."""
+        """Accounts go away and come back, and are to be read anew; what was seen is deleted."""
         while True:
             await asyncio.sleep(self.chance.uniform(0.3, 1.0))
+            uri = self.chance.choice(self.looks).any_of(self.chance)
+            if uri is not None and not await is_deleted(self._http, self.world.info["pds"], uri):
+                await self._command("delete", uri)
             did = self.chance.choice(self._everybody)
             members = {client.did for client in self._at_home}
             if did in members or self.chance.random() < 0.7:
@@ -353,7 +359,8 @@ class Siege:
         """A deletion that its server confirms, and another repository under the same name."""
         members = {client.did for client in self._at_home}
         async with self._reborn:
-            did = self.chance.choice(sorted(set(self._everybody) - members))
+            # Always the same few: of the others it is known what may never be seen again.
+            did = self.chance.choice(sorted(set(self._everybody) - members)[:REBORN])
             for each in self.looks:
                 each.begins_anew(did)
             await self._command("delete_account", did)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,6 +32,11 @@ class Looks:
         """What that account had before goes with a snapshot, not with deletions: nothing is said of it."""
         self._steady.discard(did)
         self.gone = {uri for uri in self.gone if author(uri) != did}
+
+    def any_of(self, chance: random.Random) -> str | None:
+        """A record that was seen, of somebody who is followed all the time."""
+        seen = sorted(uri for uri in self._seen if author(uri) in self._steady)
+        return chance.choice(seen) if seen else None
 
     async def look(self, pds: Iterable[str], pages: int = PAGES_MAX) -> None:
         """Read so far down the timeline. Raises AssertionError for what no reader may ever see."""
