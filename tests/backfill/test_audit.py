@@ -12,8 +12,9 @@ from appliance.backfill.audit import Auditor, Report
 from appliance.protocol import car
 from appliance.protocol.events import AccountEvent
 from appliance.protocol.keys import PrivateKey
-from appliance.store import audits, repos
+from appliance.store import audits, repos, takedowns
 from appliance.store.audits import Level
+from appliance.store.database import Transaction
 from tests.backfill.rig import Rig, rig, shown
 from tests.backfill.scripted_network import START_US, Account, Answer, Cursors, Network, Order, Request
 from tests.backfill.test_backfill import POST, fill
@@ -139,6 +140,30 @@ async def hide(account: Account, path: str) -> None:
         return Answer(body=orjson.dumps(body))
 
     account.host.script = script
+
+
+async def test_what_we_took_down_ourselves_is_no_difference_to_any_audit_98(
+    network: Network, tmp_path: Path
+) -> None:
+    async with rig(network, tmp_path) as here:
+        bob = await live(here, network)
+        held = await here.held(bob)
+        (one, *_) = await here.all("SELECT id, actor FROM record WHERE state = 1 ORDER BY id")
+
+        def take_down(tx: Transaction) -> None:
+            takedowns.mark_record(tx, one[0], "case 1")
+            takedowns.mark_actor(tx, one[1], "case 2")
+
+        await here.database.write(take_down)
+        levels: tuple[Level, ...] = ("rev", "tail", "listing", "signed")
+        for level in levels:
+            told = await report(here, bob, repair=True, level=level)
+            assert (told.missing, told.extra, told.differing, told.error) == (0, 0, 0, ""), level
+
+        assert await findings(here) == []
+        assert await here.held(bob) == held
+        assert await here.database.read(lambda r: takedowns.of_record(r, one[0])) == "case 1"
+        assert await here.database.read(lambda r: takedowns.of_actor(r, one[1])) == "case 2"
 
 
 async def test_a_record_that_its_pds_hides_is_accepted_and_nobody_is_alarmed_again_98(

@@ -218,6 +218,32 @@ async def test_what_is_written_while_pages_are_read_is_neither_lost_nor_doubled(
         assert await here.held(bob) == shown(bob)
 
 
+async def test_an_update_that_comes_between_a_page_and_its_use_stays_56(
+    network: Network, tmp_path: Path
+) -> None:
+    bob = network.add_account("bob")
+    fill(bob, 3)
+    (path, *_) = (path for path in bob.paths if path.startswith(POST))
+    shown_old: list[str] = []
+    async with rig(network, tmp_path) as here:
+
+        async def overtake(request: Request) -> Answer | None:
+            if not request.nsid.endswith("listRecords") or request.params["collection"] != POST or shown_old:
+                return None
+            page = bob.host.honest(request)
+            shown_old.append(bob.paths[path])
+            record = {"text": "edited meanwhile", "createdAt": network.next_datetime()}
+            await here.deliver(bob.commit([("update", path, record)]))
+            return page
+
+        bob.host.script = overtake
+        await here.track(bob)
+        await here.until_state(bob, "LIVE")
+
+        assert shown_old[0] != bob.paths[path]
+        assert await here.held(bob) == shown(bob)
+
+
 async def test_a_deletion_seen_before_its_page_is_applied_stays(network: Network, tmp_path: Path) -> None:
     bob = network.add_account("bob")
     fill(bob, 3)

@@ -27,6 +27,11 @@ class Looks:
         self._steady = {*steady, client.did}
         self._seen: dict[str, str] = {}
 
+    def begins_anew(self, did: str) -> None:
+        """What that account had before goes with a snapshot, not with deletions: nothing is said of it."""
+        self._steady.discard(did)
+        self.gone = {uri for uri in self.gone if author(uri) != did}
+
     async def look(self, pds: Iterable[str], pages: int = PAGES_MAX) -> None:
         """Read so far down the timeline. Raises AssertionError for what no reader may ever see."""
         rows = await self._rows(pages)
@@ -40,7 +45,8 @@ class Looks:
         lowest = rows[-1].sort_at if rows and pages < PAGES_MAX else ""
         for uri, sort_at in self._seen.items():
             hidden = uri not in shown and sort_at > lowest and author(uri) in self._steady
-            if hidden and await is_deleted(self._http, pds, uri):
+            # It may have begun anew while its server was asked.
+            if hidden and await is_deleted(self._http, pds, uri) and author(uri) in self._steady:
                 self.gone.add(uri)
         self._seen = {uri: at for uri, at in (self._seen | shown).items() if uri not in self.gone}
         self.count += 1

@@ -285,7 +285,7 @@ def test_84_a_server_restored_from_a_copy_raises_the_epoch_and_ends_exact(tmp_pa
     play(tmp_path, 26, check)
 
 
-def test_78_79_80_an_account_that_moves_while_its_old_server_goes_on_answering_is_read_at_the_new_one(
+def test_79_80_an_account_that_moves_while_its_old_server_goes_on_answering_is_read_at_the_new_one(
     tmp_path: Path,
 ) -> None:
     async def check(made: Sim, village: Village, oracle: Oracle) -> None:
@@ -406,7 +406,7 @@ def test_85_a_rev_of_next_year_hides_nothing_that_comes_after_it(tmp_path: Path)
     play(tmp_path, 32, check)
 
 
-def test_34_35_38_what_the_stream_does_not_see_at_all_is_seen_by_looking(tmp_path: Path) -> None:
+def test_34_what_the_stream_does_not_see_at_all_is_seen_by_looking(tmp_path: Path) -> None:
     async def check(made: Sim, village: Village, oracle: Oracle) -> None:
         losses = made.network.streams["jetstream_v2"].losses
         losses.switch({"hide_pds": [2]})
@@ -427,7 +427,7 @@ def test_34_35_38_what_the_stream_does_not_see_at_all_is_seen_by_looking(tmp_pat
 
 
 @pytest.mark.parametrize("skew_s", [-90, 90], ids=["behind", "ahead"])
-def test_17_92_a_network_whose_clock_is_off_by_a_minute_and_a_half_loses_nothing(
+def test_92_a_network_whose_clock_is_off_by_a_minute_and_a_half_loses_nothing(
     tmp_path: Path, skew_s: int
 ) -> None:
     async def check(made: Sim, village: Village, oracle: Oracle) -> None:
