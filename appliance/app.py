@@ -50,6 +50,7 @@ from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
 from appliance.timeline.graph_views import GraphViews
+from appliance.timeline.notification_views import NotificationViews
 from appliance.timeline.own_views import OwnViews
 from appliance.web.frame import Frame
 from appliance.web.reading import Pages
@@ -58,7 +59,7 @@ from appliance.web.site import site
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
-from appliance.xrpc import admin, asgi, graph, own, plain, private, reads
+from appliance.xrpc import admin, asgi, graph, notifications, own, plain, private, reads
 from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
@@ -192,6 +193,7 @@ async def build(
         *reads.methods(views, settings, __version__),
         *graph.methods(GraphViews(views.answering)),
         *own.methods(OwnViews(views.answering)),
+        *notifications.methods(NotificationViews(views.answering), database),
         *plain.methods(views.answering),
         *private.methods(database, clock),
         *(admin.methods(database) if settings.admin_password else []),

@@ -19,6 +19,16 @@ class Old(NamedTuple):
     state: int
 
 
+# How strangers stand to members: follows, blocks, list items, and blocks by lists with members on them (kinds
+# 3 to 6), and who vouches for a member. These hold until they are taken back, however old they are.
+_OF_MEMBERS = """
+(EXISTS (SELECT 1 FROM link l JOIN member m ON m.actor = l.subject WHERE l.id = r.id AND l.kind IN (3, 4, 6))
+ OR EXISTS (SELECT 1 FROM link l JOIN link i ON i.kind = 6 AND i.actor = l.subject AND i.waiting = 0
+  JOIN member m ON m.actor = i.subject WHERE l.id = r.id AND l.kind = 5)
+ OR (r.collection = 18 AND r.state = 1 AND EXISTS (SELECT 1 FROM member m JOIN actor a ON a.id = m.actor
+  WHERE a.did = json_extract(r.body, '$.subject'))))
+"""
+
 # Of an account that nobody tracks, not seen since ?1, pointed at by nothing, not about to be fetched; and
 # not the profile (collection 5) of somebody who has other records here.
 _IDLE = f"""
@@ -28,6 +38,7 @@ AND NOT EXISTS (SELECT 1 FROM fetch f WHERE f.kind = 'record' AND f.target = r.i
 AND NOT (r.collection = 5
   AND EXISTS (SELECT 1 FROM record o WHERE o.actor = r.actor AND o.collection <> 5 AND o.state = 1))
 AND NOT {POINTED_AT}
+AND NOT {_OF_MEMBERS}
 """
 
 

@@ -11,6 +11,25 @@ from appliance.timeline import cursors
 FETCHES_MAX = 10
 
 
+class Spelling(Protocol):
+    """How a list spells places as cursors; ``parse`` raises BadInput."""
+
+    def is_obsolete(self, text: str | None, /) -> bool: ...
+    def parse(self, text: str | None, /) -> Place: ...
+    def text_of(self, place: Place, /, *, ambiguous: bool) -> str: ...
+
+
+class ByTimeAndCid:
+    """The spelling of most lists."""
+
+    is_obsolete = staticmethod(cursors.is_obsolete)
+    parse = staticmethod(cursors.parse)
+    text_of = staticmethod(cursors.text_of)
+
+
+BY_TIME_AND_CID: Spelling = ByTimeAndCid()
+
+
 class Placed(Protocol):
     """A row with its place in the order of its list."""
 
@@ -37,14 +56,15 @@ def fill(
     show: Callable[[list[Row]], list[bytes]],
     cursor: str | None,
     limit: int,
+    spelling: Spelling = BY_TIME_AND_CID,
 ) -> Page:
     """Fetch rows below the cursor's place and show them, until there is enough to show or no more.
 
     ``show`` writes those that the caller may see. Raises BadInput for a cursor that is none.
     """
-    if cursors.is_obsolete(cursor):
+    if spelling.is_obsolete(cursor):
         return Page([], None)
-    place = cursors.parse(cursor)
+    place = spelling.parse(cursor)
     views: list[bytes] = []
     for _ in range(FETCHES_MAX):
         wanted = limit - len(views)
@@ -60,4 +80,4 @@ def fill(
             break
     assert following is not None
     ambiguous = (following.sort_ms, following.tie) == (place.sort_ms, place.tie)
-    return Page(views, cursors.text_of(place, ambiguous=ambiguous))
+    return Page(views, spelling.text_of(place, ambiguous=ambiguous))

@@ -1,0 +1,263 @@
+"""Rows of what members are told of. Each is made with the record that causes it and goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from appliance.store.database import Reader, Transaction
+
+MENTION: Final = 1
+QUOTE: Final = 2
+REPLY: Final = 3
+LIKE: Final = 4
+REPOST: Final = 5
+FOLLOW: Final = 6
+LIKE_VIA_REPOST: Final = 7
+REPOST_VIA_REPOST: Final = 8
+JOINED: Final = 9
+VERIFIED: Final = 10
+UNVERIFIED: Final = 11
+SUBSCRIBED: Final = 12
+
+# As the lexicon spells them.
+NAMES: Final[dict[int, str]] = {
+    MENTION: "mention",
+    QUOTE: "quote",
+    REPLY: "reply",
+    LIKE: "like",
+    REPOST: "repost",
+    FOLLOW: "follow",
+    LIKE_VIA_REPOST: "like-via-repost",
+    REPOST_VIA_REPOST: "repost-via-repost",
+    JOINED: "starterpack-joined",
+    VERIFIED: "verified",
+    UNVERIFIED: "unverified",
+    SUBSCRIBED: "subscribed-post",
+}
+# A reply speaks to the post it answers and so many above that one.
+HEIGHT_MAX: Final = 4
+
+
+class Cause(NamedTuple):
+    """A living record that somebody may have to be told of, and whose it is."""
+
+    record: int
+    author: int
+    sort_ms: int
+
+
+class Answered(NamedTuple):
+    """A post above another: ``height`` 1 is the one that it answers."""
+
+    id: int
+    actor: int
+    height: int
+    is_members: bool
+
+
+_OF = "INSERT INTO notification (viewer, sort_ms, record, reason, author, subject)"
+# Of mention, quote, reply and subscribed-post a record has one for each member.
+_ONCE = (
+    "NOT EXISTS (SELECT 1 FROM notification n WHERE n.record = ?3 AND n.viewer = m.actor"
+    " AND n.reason IN (1, 2, 3, 12))"
+)
+_NOT_MUTED = (
+    "NOT EXISTS (SELECT 1 FROM thread_mute t WHERE t.viewer = m.actor"
+    " AND t.root = coalesce((SELECT root FROM post WHERE id = ?5), ?5))"
+)
+_TELL_OWNER = (
+    f"{_OF} SELECT m.actor, ?1, ?3, ?4, ?2, ?5 FROM record s JOIN member m ON m.actor = s.actor"
+    f" WHERE s.id = ?5 AND m.actor <> ?2 AND {_NOT_MUTED}"
+)
+_TELL = f"{_OF} SELECT m.actor, ?1, ?3, ?4, ?2, NULL FROM member m WHERE m.actor = ?5"
+
+
+def tell_owner(tx: Transaction, cause: Cause, reason: int, subject: int, *, once: bool = False) -> bool:
+    """Tell the member whose record that is, unless it was his own doing or he muted the thread.
+
+    ``once``: only if this record has told him nothing yet.
+    """
+    also = f" AND {_ONCE}" if once else ""
+    return _made(tx, f"{_TELL_OWNER}{also} ON CONFLICT DO NOTHING", cause, reason, subject)
+
+
+def tell(tx: Transaction, cause: Cause, reason: int, viewer: int, *, once: bool = False) -> bool:
+    """Tell this account if it is a member. ``once``: as of ``tell_owner``."""
+    also = f" AND {_ONCE}" if once else ""
+    return _made(tx, f"{_TELL}{also} ON CONFLICT DO NOTHING", cause, reason, viewer)
+
+
+def tell_subscribers(tx: Transaction, cause: Cause, viewers: Iterable[int]) -> None:
+    """Tell these of the post, unless it has told them something already."""
+    for viewer in viewers:
+        tell(tx, cause, SUBSCRIBED, viewer, once=True)
+
+
+def _made(tx: Transaction, sql: str, cause: Cause, reason: int, other: int) -> bool:
+    return tx.run(sql, (cause.sort_ms, cause.author, cause.record, reason, other)) > 0
+
+
+def gone(tx: Transaction, record: int) -> list[int]:
+    """The cause lives no more: take back what it told. Whom it had told that they are verified."""
+    rows = tx.all(
+        "DELETE FROM notification WHERE record = ? AND reason <> 11 RETURNING viewer, reason", (record,)
+    )
+    return [viewer for viewer, reason in rows if reason == VERIFIED]
+
+
+def answered_by(reader: Reader, post: int) -> list[Answered]:
+    """The living posts above this one, nearest first; nothing is known above one that isn't here."""
+    rows = reader.all(
+        "WITH RECURSIVE up (id, actor, parent, height) AS ("
+        " SELECT id, actor, parent, 0 FROM post WHERE id = ?1"
+        " UNION ALL SELECT p.id, p.actor, p.parent, up.height + 1 FROM up"
+        "  CROSS JOIN post p ON p.id = up.parent WHERE up.height < ?2)"
+        " SELECT id, actor, height, EXISTS (SELECT 1 FROM member m WHERE m.actor = up.actor)"
+        " FROM up WHERE height > 0 ORDER BY height",
+        (post, HEIGHT_MAX),
+    )
+    return [Answered(above, actor, height, bool(theirs)) for above, actor, height, theirs in rows]
+
+
+def answers_to(reader: Reader, post: int) -> list[Cause]:
+    """The living posts below this one to which it is near enough, without those that break the gate."""
+    rows = reader.all(
+        "WITH RECURSIVE down (id, depth) AS ("
+        " SELECT ?1, 0 UNION ALL SELECT p.id, down.depth + 1 FROM down"
+        "  CROSS JOIN post p INDEXED BY post_by_parent ON p.parent = down.id WHERE down.depth < ?2)"
+        " SELECT p.id, p.actor, p.sort_ms FROM down CROSS JOIN post p ON p.id = down.id"
+        " WHERE down.depth > 0 AND NOT p.flags & 32 ORDER BY down.depth, p.id",
+        (post, HEIGHT_MAX),
+    )
+    return list(map(Cause._make, rows))
+
+
+def is_member(reader: Reader, actor: int) -> bool:
+    """Whether anybody is told of anything about this account."""
+    return reader.value("SELECT 1 FROM member WHERE actor = ?", (actor,)) is not None
+
+
+def owner_of(reader: Reader, record: int) -> int:
+    """Whose record that is."""
+    found: int = reader.value("SELECT actor FROM record WHERE id = ?", (record,))
+    return found
+
+
+class Subscriber(NamedTuple):
+    """A member who wants to be told of an account's posts (``post``) or replies, since ``key``, a TID."""
+
+    viewer: int
+    post: int
+    reply: int
+    key: str
+    follows: int
+    is_followed: int
+
+
+def subscribers(reader: Reader, actor: int) -> list[Subscriber]:
+    """Everybody who subscribed to the account, and how they follow each other."""
+    follows = (
+        "EXISTS (SELECT 1 FROM link l WHERE l.kind = 3 AND l.actor = {} AND l.subject = {} AND waiting = 0)"
+    )
+    rows = reader.all(
+        f"SELECT s.viewer, s.post, s.reply, s.key, {follows.format('s.viewer', 's.subject')},"
+        f" {follows.format('s.subject', 's.viewer')} FROM activity_subscription s WHERE s.subject = ?",
+        (actor,),
+    )
+    return list(map(Subscriber._make, rows))
+
+
+# ---------------------------------------------------------------- members who come and go
+
+
+class Behind(NamedTuple):
+    """A member for whom the records up to ``record`` are still to be looked through."""
+
+    viewer: int
+    did: str
+    record: int
+
+
+class Candidate(NamedTuple):
+    """A living record that names somebody."""
+
+    id: int
+    actor: int
+    did: str
+    collection: int
+    rkey: str
+    body: bytes
+    sort_ms: int
+
+
+def behind(reader: Reader) -> Behind | None:
+    """The member who has waited longest."""
+    row = reader.one(
+        "SELECT m.actor, a.did, m.behind FROM member m JOIN actor a ON a.id = m.actor"
+        " WHERE m.behind > 0 ORDER BY m.admitted_us LIMIT 1"
+    )
+    return None if row is None else Behind(*row)
+
+
+_CANDIDATE = (
+    "SELECT r.id, r.actor, a.did, r.collection, r.rkey, r.body, r.sort_ms FROM record r"
+    " JOIN actor a ON a.id = r.actor WHERE r.state = 1"
+)
+
+
+def naming(reader: Reader, did: str, above: int, upto: int) -> list[int]:
+    """Among the records with these ids those that may tell the account something: they spell its DID."""
+    rows = reader.all(
+        "SELECT id FROM record WHERE id > ? AND id <= ? AND state = 1 AND collection IN (1, 2, 3, 4, 5, 18)"
+        " AND instr(body, CAST(? AS BLOB)) > 0 ORDER BY id",
+        (above, upto, did),
+    )
+    return [row[0] for row in rows]
+
+
+def candidate(reader: Reader, record: int) -> Candidate | None:
+    """What this record says, if it lives."""
+    row = reader.one(f"{_CANDIDATE} AND r.id = ?", (record,))
+    return None if row is None else Candidate(*row)
+
+
+def looked_through(tx: Transaction, viewer: int, down_to: int) -> None:
+    """What remains to be looked through for this member; 0 is nothing."""
+    tx.run("UPDATE member SET behind = ? WHERE actor = ? AND behind > ?", (down_to, viewer, down_to))
+
+
+def forget_member(tx: Transaction, viewer: int) -> None:
+    """Nobody is told any more, and nothing that was kept about it stays."""
+    tx.run("DELETE FROM notification WHERE viewer = ?", (viewer,))
+    tx.run("DELETE FROM notification_state WHERE viewer = ?", (viewer,))
+
+
+# ---------------------------------------------------------------- what members say about it
+
+
+def seen(tx: Transaction, viewer: int, seen_ms: int) -> None:
+    """Everything up to then has been seen; an earlier time never replaces a later one."""
+    tx.run(
+        "INSERT INTO notification_state (viewer, seen_ms) VALUES (?1, ?2) ON CONFLICT (viewer) DO UPDATE"
+        " SET seen_ms = ?2 WHERE seen_ms IS NULL OR seen_ms < ?2",
+        (viewer, seen_ms),
+    )
+
+
+def set_priority(tx: Transaction, viewer: int, *, priority: bool) -> None:
+    """Whether lists hold only those whom the member follows."""
+    tx.run(
+        "INSERT INTO notification_state (viewer, priority) VALUES (?1, ?2)"
+        " ON CONFLICT (viewer) DO UPDATE SET priority = ?2",
+        (viewer, int(priority)),
+    )
+
+
+def set_preferences(tx: Transaction, viewer: int, preferences: str) -> None:
+    """JSON of what differs from the defaults."""
+    tx.run(
+        "INSERT INTO notification_state (viewer, preferences) VALUES (?1, ?2)"
+        " ON CONFLICT (viewer) DO UPDATE SET preferences = ?2",
+        (viewer, preferences),
+    )
