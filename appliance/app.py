@@ -26,6 +26,7 @@ from appliance.auth.secrets import Secrets, open_secrets
 from appliance.backfill.archive import Archive
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
+from appliance.backfill.looking_back import LookingBack
 from appliance.backfill.newest import Newest
 from appliance.backfill.on_demand import OnDemand
 from appliance.backfill.pruner import Pruner
@@ -184,6 +185,7 @@ async def build(
     supervisor.start("backfill", backfill.run)
     supervisor.start("fetcher", fetcher.run)
     supervisor.start("pruner", Pruner(database, settings, clock).run)
+    supervisor.start("looking back", LookingBack(database, clock).run)
     supervisor.start("ingest", pipeline.run)
     archive = Archive(database, outbound, applier, settings, clock)
     if archive.usable:

@@ -45,7 +45,8 @@ def of_post(tx: Transaction, cause: Cause, said: PostContent, flags: int, ties: 
         notifications.tell_owner(tx, cause, notifications.QUOTE, ties.quote, once=True)
     if ties.parent is not None and not flags & posts.BREAKS_THREAD_GATE:
         _tell_answered(tx, cause, ties.root)
-    _tell_subscribers(tx, cause, is_reply=ties.parent is not None)
+    if cause.only is None:
+        _tell_subscribers(tx, cause, is_reply=ties.parent is not None)
     _tell_of_earlier_answers(tx, cause, ties)
 
 
@@ -81,9 +82,9 @@ def gone(tx: Transaction, record: int, now_us: int, *, forgotten: bool) -> None:
         notifications.tell(tx, ended, notifications.UNVERIFIED, viewer)
 
 
-def found(tx: Transaction, candidate: Candidate) -> None:
-    """Tell of a record that was here before a member came. What has been told already isn't told again."""
-    cause = Cause(candidate.id, candidate.actor, candidate.sort_ms)
+def found(tx: Transaction, candidate: Candidate, only: int | None = None) -> None:
+    """Tell of a record that was here before: everybody, or ``only`` the member who came since."""
+    cause = Cause(candidate.id, candidate.actor, candidate.sort_ms, only)
     said = content.read(
         candidate.collection, candidate.did, candidate.rkey, candidate.body, lambda _collection, _body: None
     )
@@ -120,7 +121,9 @@ def _tell_of_earlier_answers(tx: Transaction, cause: Cause, ties: posts.Ties) ->
     )
     if concerned:
         for answer in notifications.answers_to(tx, cause.record):
-            _tell_answered(tx, answer, ties.root if ties.root is not None else cause.record)
+            _tell_answered(
+                tx, answer._replace(only=cause.only), ties.root if ties.root is not None else cause.record
+            )
 
 
 def _hidden(tx: Transaction, root: int | None) -> frozenset[str]:

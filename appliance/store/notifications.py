@@ -40,11 +40,12 @@ HEIGHT_MAX: Final = 4
 
 
 class Cause(NamedTuple):
-    """A living record that somebody may have to be told of, and whose it is."""
+    """A living record of which somebody may have to be told, and whose it is; ``only`` this member if set."""
 
     record: int
     author: int
     sort_ms: int
+    only: int | None = None
 
 
 class Answered(NamedTuple):
@@ -68,9 +69,12 @@ _NOT_MUTED = (
 )
 _TELL_OWNER = (
     f"{_OF} SELECT m.actor, ?1, ?3, ?4, ?2, ?5 FROM record s JOIN member m ON m.actor = s.actor"
-    f" WHERE s.id = ?5 AND m.actor <> ?2 AND {_NOT_MUTED}"
+    f" WHERE s.id = ?5 AND m.actor <> ?2 AND coalesce(?6, m.actor) = m.actor AND {_NOT_MUTED}"
 )
-_TELL = f"{_OF} SELECT m.actor, ?1, ?3, ?4, ?2, NULL FROM member m WHERE m.actor = ?5"
+_TELL = (
+    f"{_OF} SELECT m.actor, ?1, ?3, ?4, ?2, NULL FROM member m"
+    " WHERE m.actor = ?5 AND coalesce(?6, m.actor) = m.actor"
+)
 
 
 def tell_owner(tx: Transaction, cause: Cause, reason: int, subject: int, *, once: bool = False) -> bool:
@@ -95,7 +99,7 @@ def tell_subscribers(tx: Transaction, cause: Cause, viewers: Iterable[int]) -> N
 
 
 def _made(tx: Transaction, sql: str, cause: Cause, reason: int, other: int) -> bool:
-    return tx.run(sql, (cause.sort_ms, cause.author, cause.record, reason, other)) > 0
+    return tx.run(sql, (cause.sort_ms, cause.author, cause.record, reason, other, cause.only)) > 0
 
 
 def gone(tx: Transaction, record: int) -> list[int]:
@@ -130,7 +134,7 @@ def answers_to(reader: Reader, post: int) -> list[Cause]:
         " WHERE down.depth > 0 AND NOT p.flags & 32 ORDER BY down.depth, p.id",
         (post, HEIGHT_MAX),
     )
-    return list(map(Cause._make, rows))
+    return [Cause(*row) for row in rows]
 
 
 def is_member(reader: Reader, actor: int) -> bool:

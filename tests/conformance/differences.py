@@ -249,7 +249,7 @@ OURS = [
     Case("P-9", "suggestions are made from what is known here", _suggested_here),
     Case(
         "P-10",
-        "what a viewer does not want to be told isn't; subscribed posts are, and who still likes of two likes",
+        "what a viewer does not want to be told isn't; subscribed posts are, and who still likes",
         _told_otherwise,
     ),
     Case("P-6", "a reply that their index lost is here", _lost_by_them),
