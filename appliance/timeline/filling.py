@@ -16,7 +16,7 @@ class Spelling(Protocol):
 
     def is_obsolete(self, text: str | None, /) -> bool: ...
     def parse(self, text: str | None, /) -> Place: ...
-    def text_of(self, place: Place, /, *, ambiguous: bool) -> str: ...
+    def text_of(self, place: Place, following: Place, /) -> str: ...
 
 
 class ByTimeAndCid:
@@ -24,7 +24,11 @@ class ByTimeAndCid:
 
     is_obsolete = staticmethod(cursors.is_obsolete)
     parse = staticmethod(cursors.parse)
-    text_of = staticmethod(cursors.text_of)
+
+    @staticmethod
+    def text_of(place: Place, following: Place, /) -> str:
+        """The cursor after this row, before the other."""
+        return cursors.text_of(place, ambiguous=place[:2] == following[:2])
 
 
 BY_TIME_AND_CID: Spelling = ByTimeAndCid()
@@ -79,5 +83,4 @@ def fill(
         if len(views) >= (limit + 1) // 2:
             break
     assert following is not None
-    ambiguous = (following.sort_ms, following.tie) == (place.sort_ms, place.tie)
-    return Page(views, spelling.text_of(place, ambiguous=ambiguous))
+    return Page(views, spelling.text_of(place, Place(following.sort_ms, following.tie, following.id)))

@@ -32,10 +32,10 @@ class ByTime:
         ms = parse_datetime_us(match[1]) // 1000
         return Place(ms, int(match[2]), int(match[3])) if match[2] else Place(ms, 0, 0)
 
-    def text_of(self, place: Place, /, *, ambiguous: bool) -> str:
-        """The cursor after this row. ``ambiguous``: the next row may have the same time."""
+    def text_of(self, place: Place, following: Place, /) -> str:
+        """The cursor after this row, before the other."""
         time = instant(place.sort_ms)
-        return f"{time}__{place.tie}.{place.id}" if ambiguous else time
+        return f"{time}__{place.tie}.{place.id}" if place.sort_ms == following.sort_ms else time
 
 
 BY_TIME = ByTime()
