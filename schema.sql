@@ -254,6 +254,28 @@ CREATE TABLE notification_state (
   preferences TEXT NOT NULL DEFAULT '{}'  -- JSON: what differs from the defaults of the lexicon
 ) STRICT;
 
+-- owner: push · private, secret · where a member's browsers take messages (RFC 8030), and with which keys.
+CREATE TABLE push_subscription (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  endpoint TEXT NOT NULL UNIQUE,   -- whoever knows it may send: it stays in here
+  receiver BLOB NOT NULL,          -- the browser's public key, an uncompressed point of P-256
+  secret BLOB NOT NULL,            -- its authentication secret, 16 bytes
+  about TEXT NOT NULL DEFAULT '',  -- the client's name for itself
+  created_us INTEGER NOT NULL,
+  failures INTEGER NOT NULL DEFAULT 0,  -- in a row
+  next_us INTEGER NOT NULL DEFAULT 0    -- no message before then
+) STRICT;
+CREATE INDEX push_subscription_of ON push_subscription (viewer);
+
+-- owner: ingest (push takes them) · state · notifications that are still to be sent; made with them.
+CREATE TABLE push_due (
+  subscription INTEGER NOT NULL REFERENCES push_subscription (id) ON DELETE CASCADE,
+  record INTEGER NOT NULL,
+  reason INTEGER NOT NULL,
+  PRIMARY KEY (subscription, record, reason)
+) STRICT, WITHOUT ROWID;
+
 -- owner: xrpc · private · counted in post_count.bookmarks in the same transaction.
 CREATE TABLE bookmark (
   viewer INTEGER NOT NULL REFERENCES actor (id),

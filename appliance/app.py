@@ -44,8 +44,10 @@ from appliance.ops.commands import commands
 from appliance.ops.lock import DataLock
 from appliance.ops.probes import probes
 from appliance.outbound.client import Outbound
-from appliance.outbound.limits import BLOB
+from appliance.outbound.limits import BLOB, PUSH
 from appliance.protocol import lexicons
+from appliance.push.delivery import Delivery
+from appliance.push.vapid import Vapid
 from appliance.store import actors, repos
 from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
@@ -187,6 +189,9 @@ async def build(
     supervisor.start("pruner", Pruner(database, settings, clock).run)
     supervisor.start("looking back", LookingBack(database, clock).run)
     supervisor.start("ingest", pipeline.run)
+    told = NotificationViews(views.answering)
+    vapid = Vapid(secrets.subkey("push"), settings.origin)
+    supervisor.start("push", Delivery(database, outbound, told, vapid, clock).run)
     archive = Archive(database, outbound, applier, settings, clock)
     if archive.usable:
         supervisor.start("archive", archive.run)
@@ -195,7 +200,7 @@ async def build(
         *reads.methods(views, settings, __version__),
         *graph.methods(GraphViews(views.answering)),
         *own.methods(OwnViews(views.answering)),
-        *notifications.methods(NotificationViews(views.answering), database),
+        *notifications.methods(told, database, clock, partial(_may_push, outbound)),
         *plain.methods(views.answering),
         *private.methods(database, clock),
         *(admin.methods(database) if settings.admin_password else []),
@@ -218,7 +223,7 @@ async def build(
             control.control(
                 secrets.subkey("control"), clock, commands(database, identities, settings, clock)
             ),
-            _well_known(settings, secrets),
+            _well_known(settings, secrets, vapid),
         ],
     )
     calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
@@ -270,6 +275,14 @@ async def _serve(application: Any, config: Config, stopping: asyncio.Event) -> N
     await serve_http(application, config, shutdown_trigger=stop, mode="asgi")
 
 
+def _may_push(outbound: Outbound, endpoint: str) -> bool:
+    try:
+        target = outbound.policy.target(endpoint, PUSH.ports)
+    except BadInput:
+        return False
+    return target.scheme == "https" or target.loopback
+
+
 async def _fetch_blob(outbound: Outbound, identities: Identities, did: str, cid: str) -> bytes:
     identity = await identities.get(did)
     if identity.pds is None:
@@ -294,14 +307,21 @@ def _outside_origin(settings: Settings) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _well_known(settings: Settings, secrets: Secrets) -> Blueprint:
-    """Our DID document: where clients and servers learn what we are."""
+def _well_known(settings: Settings, secrets: Secrets, vapid: Vapid) -> Blueprint:
+    """Our DID document: where clients and servers learn what we are. And our key as a sender of messages."""
     blueprint = Blueprint("well_known", __name__)
     document = json.dumps(own_identity.document(settings, own_identity.signing_key(secrets)))
 
     @blueprint.get("/.well-known/did.json")
     async def did_document() -> Response:
         response = Response(document, content_type="application/json")
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        return response
+
+    @blueprint.get("/.well-known/push-key")
+    async def push_key() -> Response:
+        response = Response(vapid.public, content_type="text/plain")
         response.headers["Access-Control-Allow-Origin"] = "*"
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         return response

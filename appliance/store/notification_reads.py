@@ -67,16 +67,20 @@ def _wanted(wanted: Wanted, *, priority: bool) -> str:
     return f"(n.reason IN ({of_all}) OR (n.reason IN ({of_followed}) AND {_FOLLOWED}))"
 
 
+_TOLD = (
+    "SELECT n.sort_ms, n.record, n.reason, n.author, a.did, r.collection, r.rkey, r.cid, r.body,"
+    " r.takedown, o.did, s.collection, s.rkey FROM notification n"
+    " CROSS JOIN record r ON r.id = n.record CROSS JOIN actor a ON a.id = n.author"
+    " LEFT JOIN record s ON s.id = n.subject LEFT JOIN actor o ON o.id = s.actor"
+)
+
+
 def told(
     reader: Reader, viewer: int, wanted: Wanted, before: Place, limit: int, *, priority: bool
 ) -> list[Told]:
     """The member's notifications below that place, the latest first, without those of what is gone."""
     rows = reader.all(
-        "SELECT n.sort_ms, n.record, n.reason, n.author, a.did, r.collection, r.rkey, r.cid, r.body,"
-        " r.takedown, o.did, s.collection, s.rkey FROM notification n"
-        " CROSS JOIN record r ON r.id = n.record CROSS JOIN actor a ON a.id = n.author"
-        " LEFT JOIN record s ON s.id = n.subject LEFT JOIN actor o ON o.id = s.actor"
-        " WHERE n.viewer = ?1 AND (n.sort_ms, n.record, n.reason) < (?2, ?3, ?4)"
+        f"{_TOLD} WHERE n.viewer = ?1 AND (n.sort_ms, n.record, n.reason) < (?2, ?3, ?4)"
         f" AND {_wanted(wanted, priority=priority)} AND (n.subject IS NULL OR s.state = 1)"
         " ORDER BY n.sort_ms DESC, n.record DESC, n.reason DESC LIMIT ?5",
         (viewer, *before, limit),
@@ -94,3 +98,18 @@ def unread(reader: Reader, viewer: int, wanted: Wanted, seen_ms: int | None) -> 
         (viewer, since),
     )
     return number
+
+
+def still_told(
+    reader: Reader, viewer: int, wanted: Wanted, causes: Collection[tuple[int, int]]
+) -> list[Told]:
+    """Those of these (record, reason) of which the member is told and wants to be, the latest first."""
+    found: list[Told] = []
+    for record, reason in causes:
+        rows = reader.all(
+            f"{_TOLD} WHERE n.record = ?1 AND n.viewer = ?2 AND n.reason = ?3"
+            f" AND {_wanted(wanted, priority=False)} AND (n.subject IS NULL OR s.state = 1)",
+            (record, viewer, reason),
+        )
+        found += map(Told._make, rows)
+    return sorted(found, key=lambda row: row[:3], reverse=True)

@@ -99,7 +99,17 @@ def tell_subscribers(tx: Transaction, cause: Cause, viewers: Iterable[int]) -> N
 
 
 def _made(tx: Transaction, sql: str, cause: Cause, reason: int, other: int) -> bool:
-    return tx.run(sql, (cause.sort_ms, cause.author, cause.record, reason, other, cause.only)) > 0
+    if tx.run(sql, (cause.sort_ms, cause.author, cause.record, reason, other, cause.only)) == 0:
+        return False
+    # What is older than a subscription was never meant for it.
+    tx.run(
+        "INSERT INTO push_due (subscription, record, reason)"
+        " SELECT s.id, n.record, n.reason FROM notification n"
+        " JOIN push_subscription s ON s.viewer = n.viewer AND s.created_us / 1000 <= n.sort_ms"
+        " WHERE n.record = ? AND n.reason = ? ON CONFLICT DO NOTHING",
+        (cause.record, reason),
+    )
+    return True
 
 
 def gone(tx: Transaction, record: int) -> list[int]:
@@ -235,6 +245,7 @@ def forget_member(tx: Transaction, viewer: int) -> None:
     """Nobody is told any more, and nothing that was kept about it stays."""
     tx.run("DELETE FROM notification WHERE viewer = ?", (viewer,))
     tx.run("DELETE FROM notification_state WHERE viewer = ?", (viewer,))
+    tx.run("DELETE FROM push_subscription WHERE viewer = ?", (viewer,))
 
 
 # ---------------------------------------------------------------- what members say about it

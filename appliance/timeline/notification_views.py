@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import orjson
@@ -14,6 +14,7 @@ from appliance.protocol import cbor
 from appliance.protocol.cid import cid_of, to_text
 from appliance.store import notification_reads, notifications, thing_reads
 from appliance.store.collections import FOLLOW, NSIDS
+from appliance.store.database import Reader
 from appliance.store.notification_reads import Kept, Told
 from appliance.store.timeline import Place
 from appliance.timeline import notification_preferences as preferences
@@ -44,6 +45,20 @@ class _Follow(msgspec.Struct, gc=False):
 
 
 _follow = msgspec.json.Decoder(_Follow).decode
+
+
+class News(msgspec.Struct, frozen=True):
+    """The newest of what a member is told, in short; ``more``: how many others came with it."""
+
+    reason: str
+    uri: str
+    subject: str
+    did: str
+    handle: str
+    display_name: str
+    text: str
+    more: int
+    unread: int
 
 
 class NotificationViews:
@@ -91,6 +106,31 @@ class NotificationViews:
             return b'"count":%d' % number
 
         return await self.answering.answer(asker, members, labelled=False)
+
+    async def news(self, did: str, causes: Sequence[tuple[int, int]], since_ms: int) -> News | None:
+        """What to tell a member at once of these (record, reason); None where nothing is to be told.
+
+        The rules of the list hold, and the member's wishes for pushes; what he has seen or what is older
+        than ``since_ms`` is no news.
+        """
+
+        def work(reader: Reader) -> News | None:
+            state = State(reader, self.answering.shared, Asker(did=did, member=True))
+            if state.viewer is None or state.viewer == STRANGER:
+                return None
+            kept = notification_reads.state(reader, state.viewer)
+            after_ms = max(since_ms, kept.seen_ms or 0)
+            rows = notification_reads.still_told(
+                reader, state.viewer, preferences.pushed(kept.preferences), causes
+            )
+            shown = _views(state, lambda: kept.seen_ms, [row for row in rows if row.sort_ms > after_ms])
+            if not shown:
+                return None
+            listed = preferences.listed(kept.preferences)
+            unread = notification_reads.unread(reader, state.viewer, listed, kept.seen_ms)
+            return _news(orjson.loads(shown[0]), len(shown) - 1, unread)
+
+        return await self.answering.database.read(work)
 
     async def preferences(self, asker: Asker) -> Answer:
         """getPreferences."""
@@ -182,6 +222,22 @@ def _is_shown(state: State, row: Told, uri: str) -> bool:
             return False
     doubted = not state.doubted.isdisjoint((uri, row.author_did))
     return not (doubted and row.id in _REVIEWED and row.author not in state.following)
+
+
+def _news(newest: dict[str, Any], more: int, unread: int) -> News:
+    author, record = newest["author"], newest["record"]
+    text_of = record.get("text")
+    return News(
+        newest["reason"],
+        newest["uri"],
+        newest.get("reasonSubject", ""),
+        author["did"],
+        author["handle"],
+        author.get("displayName", ""),
+        text_of if isinstance(text_of, str) else "",
+        more,
+        unread,
+    )
 
 
 def _subject(row: Told) -> bytes:

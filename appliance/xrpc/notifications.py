@@ -7,9 +7,11 @@ from typing import Any
 
 import orjson
 
+from appliance.clock import Clock
 from appliance.errors import BadInput, Refused
 from appliance.protocol.syntax import parse_datetime_us
-from appliance.store import actors, notification_reads, notifications
+from appliance.push import subscriptions
+from appliance.store import actors, notification_reads, notifications, pushes
 from appliance.store.database import Database, Transaction
 from appliance.timeline import notification_preferences as preferences
 from appliance.timeline.answering import Answer
@@ -19,8 +21,13 @@ from appliance.xrpc.methods import Access, Call, Method
 _DONE = Answer(b"")
 
 
-def methods(views: NotificationViews, database: Database) -> list[Method]:
-    """The queries and procedures of notifications but those of subscriptions."""
+def methods(
+    views: NotificationViews, database: Database, clock: Clock, is_allowed: Callable[[str], bool]
+) -> list[Method]:
+    """The queries and procedures of notifications but those of activity subscriptions.
+
+    ``is_allowed``: whether we may connect to that address at all.
+    """
 
     async def write(call: Call, change: Callable[[Transaction, int], Any]) -> Any:
         did = call.asker.did
@@ -67,6 +74,30 @@ def methods(views: NotificationViews, database: Database) -> list[Method]:
         stored = await write(call, change)
         return Answer(orjson.dumps({"preferences": preferences.all_of(stored)}))
 
+    async def register_push(call: Call) -> Answer:
+        b = call.body
+        browser = subscriptions.parse(b["platform"], b["token"])
+        if browser is None:
+            # A phone's token is for the maker of the app; whoever is no member may ask as well.
+            return _DONE
+        if not is_allowed(browser.endpoint):
+            raise BadInput("The endpoint of a push subscription has a public https address")
+        where, about = browser, b["appId"][:200]
+        await write(
+            call,
+            lambda tx, viewer: pushes.subscribe(
+                tx, viewer, where.endpoint, where.receiver, where.secret, about, clock.now_us()
+            ),
+        )
+        return _DONE
+
+    async def unregister_push(call: Call) -> Answer:
+        browser = subscriptions.parse(call.body["platform"], call.body["token"])
+        if browser is not None:
+            endpoint = browser.endpoint
+            await write(call, lambda tx, viewer: pushes.unsubscribe(tx, viewer, endpoint))
+        return _DONE
+
     required = Access.REQUIRED
 
     def put(nsid: str, run: Callable[[Call], Any]) -> Method:
@@ -79,6 +110,8 @@ def methods(views: NotificationViews, database: Database) -> list[Method]:
         put("app.bsky.notification.updateSeen", update_seen),
         put("app.bsky.notification.putPreferences", put_preferences),
         put("app.bsky.notification.putPreferencesV2", put_preferences_v2),
+        put("app.bsky.notification.registerPush", register_push),
+        put("app.bsky.notification.unregisterPush", unregister_push),
     ]
 
 
