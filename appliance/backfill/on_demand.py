@@ -24,6 +24,8 @@ from appliance.store.collections import NUMBERS, POST
 from appliance.store.database import Database, Reader, Transaction
 from appliance.timeline.answering import Answer
 from appliance.timeline.asker import Asker
+from appliance.timeline.feeds import FeedPage
+from appliance.timeline.hydration import State
 from appliance.timeline.views import THREAD_DEPTH_DEFAULT, THREAD_HEIGHT_DEFAULT, Views
 
 log = telemetry.Log("on_demand")
@@ -51,9 +53,13 @@ class OnDemand(Views):
         newest: Newest,
         settings: Settings,
         clock: Clock,
+        *,
+        opened: Callable[[str], None] | None = None,
     ) -> None:
+        """``opened`` hears of each member who looks at their timeline."""
         super().__init__(database, settings, clock)
         self.answering.wanted = fetcher.want
+        self._opened = opened
         self._identities = identities
         self._fetcher = fetcher
         self._newest = newest
@@ -127,6 +133,11 @@ class OnDemand(Views):
             if not await self._is_brought(asker, actor, error):
                 raise
         return await super().author_feed(asker, actor, only=only, cursor=cursor, limit=limit, pins=pins)
+
+    async def _home(self, asker: Asker, read: Callable[[State], FeedPage]) -> Answer:
+        if self._opened is not None and asker.member and asker.did:
+            self._opened(asker.did)
+        return await super()._home(asker, read)
 
     async def _is_brought(self, asker: Asker, actor: str, error: BadInput) -> bool:
         """Whether somebody who was not known has become known in time."""

@@ -10,12 +10,13 @@ from appliance.errors import BadInput
 from appliance.identity.identities import Identities
 from appliance.members import commands as members
 from appliance.ops.control import Command
+from appliance.ops.status import Status
 from appliance.store import progress
 from appliance.store.database import Database
 
 
 def commands(
-    database: Database, identities: Identities, settings: Settings, clock: Clock
+    database: Database, identities: Identities, settings: Settings, clock: Clock, status: Status
 ) -> dict[str, Command]:
     """Each takes the words after its name and gives something that JSON can hold."""
 
@@ -42,8 +43,12 @@ def commands(
     async def accounts(_arguments: list[str]) -> Any:
         return await database.read(progress.overall)
 
+    async def told(_arguments: list[str]) -> Any:
+        return await status.told()
+
     return {
         "accounts": accounts,
+        "status": told,
         "member add": add,
         "member remove": remove,
         "member list": listing,

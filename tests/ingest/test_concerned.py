@@ -152,7 +152,7 @@ def test_how_strangers_stand_to_members_outlives_the_retention_and_the_rest_does
         ids, _ = retention.walk(world.tx, NOW_US + 10**12, 0, 10_000)
         return sorted(records.uri(world.tx, found).split("/")[-1] for found in ids)
 
-    # A profile stays as long as its owner has other records here.
+    # A profile stays as long as its owner has other records here, and a list as long as a member is on it.
     assert idle() == ["like", "quote", "reply", "repost"]
 
     for old in retention.idle(world.tx, NOW_US + 10**12, [world.id(uri("zoe", LIKE, "like"))]):
