@@ -14,7 +14,7 @@ from appliance.protocol.syntax import normalise_did
 from appliance.protocol.tid import tid_us
 from appliance.store import actors, collections, gates, links, notifications, posts, records
 from appliance.store.database import Transaction
-from appliance.store.notifications import Candidate, Cause
+from appliance.store.notifications import Answered, Candidate, Cause
 
 _REASONS = {links.LIKE: notifications.LIKE, links.REPOST: notifications.REPOST}
 _VIA = {links.LIKE: notifications.LIKE_VIA_REPOST, links.REPOST: notifications.REPOST_VIA_REPOST}
@@ -43,11 +43,14 @@ def of_post(tx: Transaction, cause: Cause, said: PostContent, flags: int, ties: 
             notifications.tell(tx, cause, notifications.MENTION, mentioned, once=True)
     if flags & posts.QUOTE and ties.quote is not None and not flags & posts.BREAKS_POST_GATE:
         notifications.tell_owner(tx, cause, notifications.QUOTE, ties.quote, once=True)
-    if ties.parent is not None and not flags & posts.BREAKS_THREAD_GATE:
-        _tell_answered(tx, cause, ties.root)
-    if cause.only is None:
+    above = notifications.answered_by(tx, ties.parent)
+    if above and not flags & posts.BREAKS_THREAD_GATE:
+        _tell_answered(tx, cause, above, ties.root)
+    is_member, has_subscribers = notifications.interest(tx, cause.author)
+    if has_subscribers and cause.only is None:
         _tell_subscribers(tx, cause, is_reply=ties.parent is not None)
-    _tell_of_earlier_answers(tx, cause, ties)
+    if is_member or any(each.is_members for each in above):
+        _tell_of_earlier_answers(tx, cause, cause.record if ties.root is None else ties.root)
 
 
 def of_link(tx: Transaction, cause: Cause, kind: int, subject: int, via: str) -> None:
@@ -100,9 +103,8 @@ def found(tx: Transaction, candidate: Candidate, only: int | None = None) -> Non
             of_link(tx, cause, link.kind, link.subject, said.via)
 
 
-def _tell_answered(tx: Transaction, cause: Cause, root: int | None) -> None:
+def _tell_answered(tx: Transaction, cause: Cause, above: list[Answered], root: int | None) -> None:
     """The authors of the posts above, up to one that the thread's author hid."""
-    above = notifications.answered_by(tx, cause.record)
     if not any(each.is_members for each in above):
         return
     hidden = _hidden(tx, root)
@@ -113,17 +115,11 @@ def _tell_answered(tx: Transaction, cause: Cause, root: int | None) -> None:
             return
 
 
-def _tell_of_earlier_answers(tx: Transaction, cause: Cause, ties: posts.Ties) -> None:
+def _tell_of_earlier_answers(tx: Transaction, cause: Cause, root: int) -> None:
     """The posts below came first and could not see who is above them."""
-    concerned = notifications.is_member(tx, cause.author) or (
-        ties.parent is not None
-        and any(each.is_members for each in notifications.answered_by(tx, cause.record))
-    )
-    if concerned:
-        for answer in notifications.answers_to(tx, cause.record):
-            _tell_answered(
-                tx, answer._replace(only=cause.only), ties.root if ties.root is not None else cause.record
-            )
+    for answer, parent in notifications.answers_to(tx, cause.record):
+        above = notifications.answered_by(tx, parent)
+        _tell_answered(tx, answer._replace(only=cause.only), above, root)
 
 
 def _hidden(tx: Transaction, root: int | None) -> frozenset[str]:

@@ -49,11 +49,10 @@ class Cause(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A post above another: ``height`` 1 is the one that it answers."""
+    """A post above another."""
 
     id: int
     actor: int
-    height: int
     is_members: bool
 
 
@@ -120,36 +119,45 @@ def gone(tx: Transaction, record: int) -> list[int]:
     return [viewer for viewer, reason in rows if reason == VERIFIED]
 
 
-def answered_by(reader: Reader, post: int) -> list[Answered]:
-    """The living posts above this one, nearest first; nothing is known above one that isn't here."""
-    rows = reader.all(
-        "WITH RECURSIVE up (id, actor, parent, height) AS ("
-        " SELECT id, actor, parent, 0 FROM post WHERE id = ?1"
-        " UNION ALL SELECT p.id, p.actor, p.parent, up.height + 1 FROM up"
-        "  CROSS JOIN post p ON p.id = up.parent WHERE up.height < ?2)"
-        " SELECT id, actor, height, EXISTS (SELECT 1 FROM member m WHERE m.actor = up.actor)"
-        " FROM up WHERE height > 0 ORDER BY height",
-        (post, HEIGHT_MAX),
-    )
-    return [Answered(above, actor, height, bool(theirs)) for above, actor, height, theirs in rows]
+def answered_by(reader: Reader, parent: int | None) -> list[Answered]:
+    """From this post up the living ones, nearest first; nothing is known above one that isn't here."""
+    found: list[Answered] = []
+    while parent is not None and len(found) < HEIGHT_MAX:
+        row = reader.one(
+            "SELECT p.actor, p.parent, EXISTS (SELECT 1 FROM member m WHERE m.actor = p.actor)"
+            " FROM post p WHERE p.id = ?",
+            (parent,),
+        )
+        if row is None:
+            break
+        found.append(Answered(parent, row[0], bool(row[2])))
+        parent = row[1]
+    return found
 
 
-def answers_to(reader: Reader, post: int) -> list[Cause]:
-    """The living posts below this one to which it is near enough, without those that break the gate."""
+def answers_to(reader: Reader, post: int) -> list[tuple[Cause, int]]:
+    """The living posts below this one to which it is near enough, without those that break the gate; each
+    with the one that it answers."""
     rows = reader.all(
         "WITH RECURSIVE down (id, depth) AS ("
         " SELECT ?1, 0 UNION ALL SELECT p.id, down.depth + 1 FROM down"
         "  CROSS JOIN post p INDEXED BY post_by_parent ON p.parent = down.id WHERE down.depth < ?2)"
-        " SELECT p.id, p.actor, p.sort_ms FROM down CROSS JOIN post p ON p.id = down.id"
+        " SELECT p.id, p.actor, p.sort_ms, p.parent FROM down CROSS JOIN post p ON p.id = down.id"
         " WHERE down.depth > 0 AND NOT p.flags & 32 ORDER BY down.depth, p.id",
         (post, HEIGHT_MAX),
     )
-    return [Cause(*row) for row in rows]
+    return [(Cause(*row[:3]), row[3]) for row in rows]
 
 
-def is_member(reader: Reader, actor: int) -> bool:
-    """Whether anybody is told of anything about this account."""
-    return reader.value("SELECT 1 FROM member WHERE actor = ?", (actor,)) is not None
+def interest(reader: Reader, actor: int) -> tuple[bool, bool]:
+    """Whether the account is a member, and whether anybody subscribed to it."""
+    row = reader.one(
+        "SELECT EXISTS (SELECT 1 FROM member WHERE actor = ?1),"
+        " EXISTS (SELECT 1 FROM activity_subscription WHERE subject = ?1)",
+        (actor,),
+    )
+    assert row is not None
+    return bool(row[0]), bool(row[1])
 
 
 def owner_of(reader: Reader, record: int) -> int:

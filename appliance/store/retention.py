@@ -19,7 +19,7 @@ class Old(NamedTuple):
 
 
 # How strangers stand to members: follows, blocks, list items, and blocks by lists with members on them (kinds
-# 3 to 6), those lists (collection 9), and who vouches for a member (18). These hold until they are taken back,
+# 3 to 6), those lists (collection 9), who vouches for a member (18). These hold until they are taken back,
 # however old they are.
 _OF_MEMBERS = """
 (EXISTS (SELECT 1 FROM link l JOIN member m ON m.actor = l.subject WHERE l.id = r.id AND l.kind IN (3, 4, 6))
