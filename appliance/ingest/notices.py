@@ -10,7 +10,7 @@ import msgspec
 from appliance.errors import BadInput
 from appliance.ingest import content
 from appliance.ingest.content import LinkContent, PostContent
-from appliance.protocol.syntax import normalise_did
+from appliance.protocol.syntax import is_tid, normalise_did
 from appliance.protocol.tid import tid_us
 from appliance.store import actors, collections, gates, links, notifications, posts, records
 from appliance.store.database import Transaction
@@ -132,7 +132,7 @@ def _tell_subscribers(tx: Transaction, cause: Cause, *, is_reply: bool) -> None:
     waiting = [
         each
         for each in notifications.subscribers(tx, cause.author)
-        if (each.reply if is_reply else each.post) and tid_us(each.key) // 1000 <= cause.sort_ms
+        if (each.reply if is_reply else each.post) and _began_ms(each.key) <= cause.sort_ms
     ]
     if not waiting:
         return
@@ -145,3 +145,8 @@ def _tell_subscribers(tx: Transaction, cause: Cause, *, is_reply: bool) -> None:
         cause,
         [each.viewer for each in waiting if each.follows and (allowed != "mutuals" or each.is_followed)],
     )
+
+
+def _began_ms(key: str) -> int:
+    """Since when somebody is subscribed: always, where his key does not tell."""
+    return tid_us(key) // 1000 if is_tid(key) else 0
