@@ -28,6 +28,7 @@ from appliance.backfill.archive import Archive
 from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
+from appliance.backfill.looking_back import LookingBack
 from appliance.backfill.newest import Newest
 from appliance.backfill.on_demand import OnDemand
 from appliance.backfill.pruner import Pruner
@@ -52,14 +53,17 @@ from appliance.ops.status import Status
 from appliance.ops.upkeep import Upkeep
 from appliance.ops.watch import Watch
 from appliance.outbound.client import Outbound
-from appliance.outbound.limits import BLOB
+from appliance.outbound.limits import BLOB, PUSH
 from appliance.protocol import lexicons
+from appliance.push.delivery import Delivery
+from appliance.push.vapid import Vapid
 from appliance.store import actors, audits, backups, checks, generation
 from appliance.store.database import Database, Reader, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
 from appliance.timeline.completeness import Completeness
 from appliance.timeline.graph_views import GraphViews
+from appliance.timeline.notification_views import NotificationViews
 from appliance.timeline.own_views import OwnViews
 from appliance.web.frame import Frame
 from appliance.web.reading import Pages
@@ -69,7 +73,7 @@ from appliance.web.status import status as status_page
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
-from appliance.xrpc import admin, asgi, completeness, graph, own, plain, private, reads
+from appliance.xrpc import admin, asgi, completeness, graph, notifications, own, plain, private, reads
 from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
@@ -218,7 +222,11 @@ async def build(
     supervisor.start("auditor", schedule.run)
     supervisor.start("fetcher", fetcher.run)
     supervisor.start("pruner", Pruner(database, settings, clock).run)
+    supervisor.start("looking back", LookingBack(database, clock).run)
     supervisor.start("ingest", pipeline.run)
+    told = NotificationViews(views.answering)
+    vapid = Vapid(secrets.subkey("push"), settings.origin)
+    supervisor.start("push", Delivery(database, outbound, told, vapid, clock).run)
     archive = Archive(database, outbound, applier, settings, clock)
     if archive.usable:
         supervisor.start("archive", archive.run)
@@ -245,6 +253,7 @@ async def build(
         *reads.methods(views, settings, __version__),
         *graph.methods(GraphViews(views.answering)),
         *own.methods(OwnViews(views.answering)),
+        *notifications.methods(told, database, clock, partial(_may_push, outbound)),
         *plain.methods(views.answering),
         *completeness.methods(proving, clock),
         *private.methods(database, clock),
@@ -273,7 +282,7 @@ async def build(
                 commands(database, identities, settings, clock, status),
                 {"audit": audit_command(database, identities, auditor, clock)},
             ),
-            _well_known(settings, secrets),
+            _well_known(settings, secrets, vapid),
         ],
     )
     calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
@@ -371,6 +380,14 @@ async def _serve(application: Any, config: Config, stopping: asyncio.Event) -> N
     await serve_http(application, config, shutdown_trigger=stop, mode="asgi")
 
 
+def _may_push(outbound: Outbound, endpoint: str) -> bool:
+    try:
+        target = outbound.policy.target(endpoint, PUSH.ports)
+    except BadInput:
+        return False
+    return target.scheme == "https" or target.loopback
+
+
 async def _fetch_blob(outbound: Outbound, identities: Identities, did: str, cid: str) -> bytes:
     identity = await identities.get(did)
     if identity.pds is None:
@@ -395,14 +412,21 @@ def _outside_origin(settings: Settings) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _well_known(settings: Settings, secrets: Secrets) -> Blueprint:
-    """Our DID document: where clients and servers learn what we are."""
+def _well_known(settings: Settings, secrets: Secrets, vapid: Vapid) -> Blueprint:
+    """Our DID document: where clients and servers learn what we are. And our key as a sender of messages."""
     blueprint = Blueprint("well_known", __name__)
     document = json.dumps(own_identity.document(settings, own_identity.signing_key(secrets)))
 
     @blueprint.get("/.well-known/did.json")
     async def did_document() -> Response:
         response = Response(document, content_type="application/json")
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        return response
+
+    @blueprint.get("/.well-known/push-key")
+    async def push_key() -> Response:
+        response = Response(vapid.public, content_type="text/plain")
         response.headers["Access-Control-Allow-Origin"] = "*"
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         return response

@@ -190,7 +190,8 @@ class Line:
     ) -> tuple[ApplianceError, bool]:
         """Read one connection to its end; why it ended, and whether it got beyond what was reached."""
         door = self._door = Door(self, wire.name, wire.wire)
-        ear = self._ear = Ear()
+        # Of another host, too, the same is to be expected: it is the same network.
+        ear = self._ear = Ear(busy=self._ear.busy)
         self.newest_us = None
         care: asyncio.Task[None] | None = None
         progress = False

@@ -179,7 +179,7 @@ def _store(
         )
     else:
         if state == records.LIVING:
-            index.vanish(tx, record, fact.collection, fact.now_us)
+            index.vanish(tx, record, fact.collection, fact.now_us, again=parts is not None)
         records.update(tx, record, new_state, version, fact.cid, fact.body, order, fact.at_us, scan)
         if state == records.DELETED and fact.collection == collections.POST:
             posts.show_reposts(tx, record)
@@ -196,5 +196,6 @@ def _store(
         all_known=rules.scope == "network",
         now_us=fact.now_us,
         cover_us=fact.cover_us,
+        again=state == records.LIVING,
     )
     return Verdict.APPLIED

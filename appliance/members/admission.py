@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance import telemetry
 from appliance.config import Settings
 from appliance.errors import Refused
-from appliance.store import actors, links, members, repos
+from appliance.store import actors, links, members, notifications, repos
 from appliance.store.database import Transaction
 
 log = telemetry.Log("members")
@@ -63,6 +63,7 @@ def leave(tx: Transaction, actor: int, now_us: int) -> bool:
     """End the membership; False when there was none. What only they read is pruned after the grace time."""
     if not members.remove(tx, actor):
         return False
+    notifications.forget_member(tx, actor)
     repos.unwant(tx, actor, now_us)
     for followee in links.subjects(tx, links.FOLLOW, actor):
         repos.unwant(tx, followee, now_us)

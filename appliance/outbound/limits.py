@@ -52,6 +52,7 @@ OAUTH_TOKEN = Limits("oauth_token", 64 * KB, 10, interactive=True, patience_s=10
 BLOB = Limits("blob", 10 * MB, 15, redirects=3, interactive=True, patience_s=15)
 LINK_CARD = Limits("link_card", 512 * KB, 5, ports="web", redirects=3, interactive=True, patience_s=5)
 LINK_CARD_IMAGE = replace(LINK_CARD, name="link_card_image", body_max=2 * MB)
+PUSH = Limits("push", 64 * KB, 15, ports="any", rate=50.0, in_flight=8)
 SERVICE = Limits("service", 1 * MB, 5, interactive=True, patience_s=5)
 ARCHIVE_PLAN = Limits("archive_plan", 64 * MB, 120, ports="any", idle_s=60, rate=20.0, in_flight=4)
 ARCHIVE_BLOCK = replace(

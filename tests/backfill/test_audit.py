@@ -217,14 +217,26 @@ async def test_a_signed_file_that_is_cut_or_anothers_or_old_proves_nothing_61_63
 async def test_a_key_that_was_rotated_is_asked_for_once_more_82(network: Network, tmp_path: Path) -> None:
     async with rig(network, tmp_path) as here:
         bob = await live(here, network)
+        doubted_us = here.clock.now_us()
         bob.key = PrivateKey.generate("k256")
 
         told = await report(here, bob, repair=True, level="signed")
 
         assert (told.error, told.method, told.exact) == ("", "signed", True)
+        # A new key is a doubt of its own, which a scan answers: the file was asked for before that doubt.
         repo = await here.repo(bob)
         assert repo is not None
-        assert repo.cert_method == "signed"
+        assert (repo.state, repo.cert_method) == ("LIVE", "listing")
+        assert repo.cert_us is not None
+        assert repo.cert_us >= doubted_us
+
+        # From then on the new key is the known one, and the same audit certifies.
+        told = await report(here, bob, repair=True, level="signed")
+
+        assert (told.error, told.method, told.exact) == ("", "signed", True)
+        repo = await here.repo(bob)
+        assert repo is not None
+        assert (repo.state, repo.cert_method) == ("LIVE", "signed")
 
 
 @pytest.mark.parametrize("order", ["ascending", "ascending always"])
