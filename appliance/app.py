@@ -32,12 +32,16 @@ from appliance.backfill.pruner import Pruner
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Refused, Unavailable
+from appliance.feeds.generators import Generators
+from appliance.feeds.own import OwnFeeds
+from appliance.feeds.publishing import Publishing
 from appliance.identity.identities import Identities
 from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
 from appliance.media.images import Images
 from appliance.members import admission
+from appliance.members.feed_door import FeedDoor
 from appliance.ops import control
 from appliance.ops.commands import commands
 from appliance.ops.lock import DataLock
@@ -59,6 +63,7 @@ from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
 from appliance.xrpc import admin, asgi, graph, own, plain, private, reads
+from appliance.xrpc.feeds import FeedCalls
 from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
@@ -119,7 +124,9 @@ async def operate(settings: Settings, command: str, arguments: list[str]) -> Any
         outbound = Outbound(settings, clock)
         try:
             identities = Identities(database, outbound, settings, clock)
-            return await commands(database, identities, settings, clock)[command](arguments)
+            publishing = Publishing(database, identities, outbound, settings, clock)
+            known = commands(database, identities, publishing, settings, clock)
+            return await known[command](arguments)
         finally:
             await outbound.close()
             await database.close()
@@ -196,6 +203,18 @@ async def build(
         *private.methods(database, clock),
         *(admin.methods(database) if settings.admin_password else []),
     ]
+    publishing = Publishing(database, identities, outbound, settings, clock)
+    own_feeds = OwnFeeds(views.answering, settings.service_did, FeedDoor(database, settings, clock).admit)
+    feed_calls = FeedCalls(
+        views.answering,
+        Generators(identities, outbound),
+        own_feeds,
+        auth.viewers,
+        auth.pds_sessions,
+        settings,
+        views.bring_posts,
+    )
+    methods += feed_calls.methods()
     images = Images(
         settings.data_path / "cache" / "images",
         partial(_fetch_blob, outbound, identities),
@@ -212,7 +231,9 @@ async def build(
         [
             probes(pipeline.facts, lambda: True, telemetry.REGISTRY),
             control.control(
-                secrets.subkey("control"), clock, commands(database, identities, settings, clock)
+                secrets.subkey("control"),
+                clock,
+                commands(database, identities, publishing, settings, clock),
             ),
             _well_known(settings, secrets),
         ],

@@ -17,7 +17,7 @@ from appliance.protocol import lexicons
 from appliance.timeline import labelers
 from appliance.timeline.asker import Asker
 from appliance.timeline.labelers import Labeler
-from appliance.xrpc.methods import Access, Authenticate, Call, Method
+from appliance.xrpc.methods import Access, Authenticate, Call, Caller, Method
 from appliance.xrpc.packing import packed
 from appliance.xrpc.peer import named_by_proxy
 from appliance.xrpc.replies import (
@@ -108,20 +108,27 @@ class Front:
             expected = "POST" if method.procedure else "GET"
             raise BadInput(f"Incorrect HTTP method ({verb}) expected {expected}")
         headers = _single(scope["headers"])
-        asker = await self._who(method, headers)
-        parameters = _parameters(method.nsid, scope.get("query_string", b""))
+        query = scope.get("query_string", b"")
+        parameters = _parameters(method.nsid, query) if method.authenticate is not None else None
+        asker, caller = await self._who(method, headers, parameters)
+        if parameters is None:
+            parameters = _parameters(method.nsid, query)
         body = await _body(method.nsid, headers, receive) if method.procedure else None
-        answer = await method.run(Call(asker, parameters, body))
+        answer = await method.run(Call(asker, parameters, body, caller, headers))
         more: list[Header] = []
         if answer.rev is not None:
             more.append((b"atproto-repo-rev", answer.rev.encode()))
         if answer.labelers:
             more.append((b"atproto-content-labelers", answer.labelers.encode()))
+        if answer.language:
+            more.append((b"content-language", answer.language.encode()))
         if answer.error is not None:
             return reply_to(answer.error, *more)
         return json_reply(answer.body, *more) if answer.body else empty_reply()
 
-    async def _who(self, method: Method, headers: dict[bytes, str]) -> Asker:
+    async def _who(
+        self, method: Method, headers: dict[bytes, str], parameters: dict[str, Any] | None
+    ) -> tuple[Asker, Caller | None]:
         authorization = headers.get(b"authorization")
         named = headers.get(b"atproto-accept-labelers")
         wanted = None if named is None else labelers.parse(named, self._labelers)
@@ -133,13 +140,16 @@ class Front:
             taken = method.operator_reads or method.access is Access.OPERATOR
             if not taken or not self._is_operator(authorization):
                 raise Refused("Not authorized", name="AuthenticationRequired")
-            return Asker(operator=True, labelers=wanted)
+            return Asker(operator=True, labelers=wanted), None
         if method.access is Access.PUBLIC or (authorization is None and method.access is not Access.REQUIRED):
-            return Asker(labelers=wanted)
-        caller = await self._authenticate(authorization, method.nsid, procedure=method.procedure)
+            return Asker(labelers=wanted), None
+        if method.authenticate is not None:
+            caller = await method.authenticate(authorization, parameters or {})
+        else:
+            caller = await self._authenticate(authorization, method.nsid, procedure=method.procedure)
         if caller is None:
             raise Refused("Authentication Required", name="AuthMissing")
-        return Asker(did=caller.did, member=caller.member, labelers=wanted)
+        return Asker(did=caller.did, member=caller.member, labelers=wanted), caller
 
     def _is_operator(self, authorization: str) -> bool:
         try:
