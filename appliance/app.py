@@ -40,6 +40,7 @@ from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
 from appliance.media.images import Images
+from appliance.media.renderer import Renderer
 from appliance.members import admission
 from appliance.members.feed_door import FeedDoor
 from appliance.ops import control
@@ -49,7 +50,7 @@ from appliance.ops.probes import probes
 from appliance.outbound.client import Outbound
 from appliance.outbound.limits import BLOB
 from appliance.protocol import lexicons
-from appliance.store import actors, repos
+from appliance.store import actors, blobs, repos
 from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
@@ -218,6 +219,8 @@ async def build(
     images = Images(
         settings.data_path / "cache" / "images",
         partial(_fetch_blob, outbound, identities),
+        Renderer().render,
+        partial(_is_shown, database),
         cache_bytes=IMAGE_CACHE_BYTES,
     )
     guard = Guard(secrets.subkey("forms"), settings.origin, _outside_origin(settings))
@@ -285,6 +288,10 @@ async def _serve(application: Any, config: Config, stopping: asyncio.Event) -> N
         await stopping.wait()
 
     await serve_http(application, config, shutdown_trigger=stop, mode="asgi")
+
+
+async def _is_shown(database: Database, did: str, cid: str) -> bool:
+    return await database.read(lambda reader: blobs.is_shown(reader, did, cid))
 
 
 async def _fetch_blob(outbound: Outbound, identities: Identities, did: str, cid: str) -> bytes:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from quart import Blueprint, Response, request
+from quart import Blueprint, Request, Response, request
 
 from appliance.errors import ApplianceError, BadInput, NotFound
 from appliance.media.images import Images
 
 IMAGE_AGE_S = 31_536_000
 FAILURE_AGE_S = 300
-SUFFIXES = ("", "jpeg", "png", "webp")
+SUFFIXES = {"": "", "jpeg": "jpeg", "jpg": "jpeg", "png": "png", "webp": "webp"}
 
 
 def pictures(images: Images) -> Blueprint:
@@ -22,23 +22,30 @@ def pictures(images: Images) -> Blueprint:
         cid, at, suffix = name.partition("@")
         if suffix not in SUFFIXES or (at and not suffix):
             return _failed(404, "no such picture")
-        tag = f'"{cid}"'
+        form = SUFFIXES[suffix] or ("webp" if "image/webp" in request.headers.get("Accept", "") else "jpeg")
+        tag = f'"{cid}.{preset}.{form}"'
         try:
-            found = await images.get(preset, did, cid)
+            found = await images.get(preset, did, cid, form)
         except (BadInput, NotFound) as error:
             return _failed(404, error.message)
         except ApplianceError as error:
             return _failed(502, error.message)
         # The name is the hash of what it names: it can't have changed.
-        unchanged = request.headers.get("If-None-Match") == tag
+        unchanged = tag in (each.strip().removeprefix("W/") for each in _tags(request))
         response = Response(
             b"" if unchanged else found.data, status=304 if unchanged else 200, content_type=found.mime
         )
         response.headers["ETag"] = tag
         response.headers["Cache-Control"] = f"public, max-age={IMAGE_AGE_S}, immutable"
+        if not suffix:
+            response.vary.add("Accept")
         return _harmless(response)
 
     return blueprint
+
+
+def _tags(asked: Request) -> list[str]:
+    return asked.headers.get("If-None-Match", "").split(",")
 
 
 def _failed(status: int, message: str) -> Response:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from appliance.clock import ManualClock
+from appliance.clock import SystemClock
 from appliance.config import Settings
 from appliance.devnet.network import Network
 from appliance.errors import NotFound, Refused
@@ -59,10 +59,11 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
             data_dir=str(tmp_path),
             appview_did=US,
             allow_loopback=True,
+            outbound_rate_per_host=1000.0,
             plc_url=net.info["plc"],
             handle_resolvers=(net.info["pds"][0],),
         )
-        clock = ManualClock()
+        clock = SystemClock()
         database = await Database.open(tmp_path / "appliance.db")
         outbound = Outbound(settings, clock)
         identities = Identities(database, outbound, settings, clock)
