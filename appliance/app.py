@@ -8,7 +8,7 @@ import gc
 import json
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -41,6 +41,7 @@ from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
 from appliance.media.images import Images
 from appliance.media.renderer import Renderer
+from appliance.media.videos import Videos
 from appliance.members import admission
 from appliance.members.feed_door import FeedDoor
 from appliance.ops import control
@@ -48,7 +49,7 @@ from appliance.ops.commands import commands
 from appliance.ops.lock import DataLock
 from appliance.ops.probes import probes
 from appliance.outbound.client import Outbound
-from appliance.outbound.limits import BLOB
+from appliance.outbound.limits import BLOB, VIDEO
 from appliance.protocol import lexicons
 from appliance.store import actors, blobs, repos
 from appliance.store.database import Database, Transaction
@@ -60,6 +61,7 @@ from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
+from appliance.web.videos import videos
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
@@ -75,6 +77,7 @@ KEEP_ALIVE_S = 75.0
 REQUESTS_PER_CONNECTION_MAX = 1_000_000
 DRAIN_S = 5.0
 IMAGE_CACHE_BYTES = 2_000_000_000
+VIDEO_CACHE_BYTES = 2_000_000_000
 
 
 async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
@@ -223,6 +226,12 @@ async def build(
         partial(_is_shown, database),
         cache_bytes=IMAGE_CACHE_BYTES,
     )
+    moving = Videos(
+        settings.data_path / "cache" / "videos",
+        partial(_open_blob, outbound, identities),
+        partial(_is_shown, database),
+        cache_bytes=VIDEO_CACHE_BYTES,
+    )
     guard = Guard(secrets.subkey("forms"), settings.origin, _outside_origin(settings))
     frame = Frame(guard, auth.web_sessions, clock, settings.origin)
     website = site(
@@ -239,6 +248,7 @@ async def build(
                 commands(database, identities, publishing, settings, clock),
             ),
             _well_known(settings, secrets),
+            videos(moving),
         ],
     )
     calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
@@ -288,6 +298,22 @@ async def _serve(application: Any, config: Config, stopping: asyncio.Event) -> N
         await stopping.wait()
 
     await serve_http(application, config, shutdown_trigger=stop, mode="asgi")
+
+
+@contextlib.asynccontextmanager
+async def _open_blob(
+    outbound: Outbound, identities: Identities, did: str, cid: str
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    identity = await identities.get(did)
+    if identity.pds is None:
+        raise NotFound("that account has no server", name="BlobNotFound")
+    url = f"{identity.pds}/xrpc/com.atproto.sync.getBlob"
+    async with outbound.stream(url, limits=VIDEO, params={"did": did, "cid": cid}) as answer:
+        if answer.status in (400, 404):
+            raise NotFound("the owner's server does not have that video", name="BlobNotFound")
+        if answer.status != 200:
+            raise Unavailable("the owner's server did not give the video")
+        yield aiter(answer)
 
 
 async def _is_shown(database: Database, did: str, cid: str) -> bool:

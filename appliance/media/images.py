@@ -26,7 +26,7 @@ FORMATS = frozenset({"jpeg", "png", "webp"})
 PICTURE_BYTES_MAX = 10_000_000
 CID_CHARS_MAX = 100
 RAW = 0x55
-_OWNER = re.compile(r"did:plc:[a-z2-7]{24}|did:web:[a-zA-Z0-9.-]{1,253}(?:%3A[0-9]{1,5})?")
+OWNER = re.compile(r"did:plc:[a-z2-7]{24}|did:web:[a-zA-Z0-9.-]{1,253}(?:%3A[0-9]{1,5})?")
 FETCHES_MAX = 16
 ABSENT_S = 300.0
 ABSENT_MAX = 10_000
@@ -85,8 +85,8 @@ class Images:
 
     async def get(self, preset: str, did: str, cid_text: str, form: str = "jpeg") -> Picture:
         """Raises NotFound for what isn't a picture or isn't there, Unavailable when the owner is silent."""
-        cid = _blob_of(cid_text)
-        if preset not in PRESETS or form not in FORMATS or not _OWNER.fullmatch(did) or cid is None:
+        cid = blob_of(cid_text)
+        if preset not in PRESETS or form not in FORMATS or not OWNER.fullmatch(did) or cid is None:
             raise NotFound("no such picture", name="BlobNotFound")
         if not await self._is_shown(did, cid_text):
             raise NotFound("no record here shows that picture", name="BlobNotFound")
@@ -94,7 +94,7 @@ class Images:
         data = await asyncio.to_thread(_read, path)
         if data is None:
             work = partial(self._make, preset, did, cid_text, cid, form, path)
-            data = await _once(self._rendering, path.name, work)
+            data = await once(self._rendering, path.name, work)
         return Picture(data, f"image/{form}")
 
     async def _make(self, preset: str, did: str, cid_text: str, cid: bytes, form: str, path: Path) -> bytes:
@@ -107,7 +107,7 @@ class Images:
             if key in self._absent:
                 raise NotFound(self._absent[key], name="BlobNotFound")
             work = partial(self._fetch_and_keep, key, did, cid_text, cid, original)
-            data = await _once(self._fetching, key, work)
+            data = await once(self._fetching, key, work)
         try:
             made = await self._render(data, preset, form)
         except NotFound as error:
@@ -137,10 +137,10 @@ class Images:
         self._written += len(data)
         if self._written > self._cache_bytes // 20:
             self._written = 0
-            await asyncio.to_thread(_shrink, self._folder, self._cache_bytes)
+            await asyncio.to_thread(shrink, self._folder, self._cache_bytes)
 
 
-async def _once(
+async def once(
     running: dict[str, asyncio.Task[T]], key: str, work: Callable[[], Coroutine[Any, Any, T]]
 ) -> T:
     """Do it, or wait for who does it already."""
@@ -169,7 +169,7 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-def _blob_of(text: str) -> bytes | None:
+def blob_of(text: str) -> bytes | None:
     """The CID of a blob in its one canonical spelling; None for anything else."""
     if len(text) > CID_CHARS_MAX:
         return None
@@ -202,7 +202,8 @@ def _write(path: Path, data: bytes) -> None:
         raise
 
 
-def _shrink(folder: Path, limit: int) -> None:
+def shrink(folder: Path, limit: int) -> None:
+    """Remove those files of the folder that were used longest ago until the rest fits the limit."""
     files = []
     for entry in folder.glob("*/*"):
         # Others write at the same time: what is gone when we look needs no place.

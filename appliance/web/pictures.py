@@ -21,15 +21,15 @@ def pictures(images: Images) -> Blueprint:
         """A picture from its owner’s server, checked against its name."""
         cid, at, suffix = name.partition("@")
         if suffix not in SUFFIXES or (at and not suffix):
-            return _failed(404, "no such picture")
+            return failed(404, "no such picture")
         form = SUFFIXES[suffix] or ("webp" if "image/webp" in request.headers.get("Accept", "") else "jpeg")
         tag = f'"{cid}.{preset}.{form}"'
         try:
             found = await images.get(preset, did, cid, form)
         except (BadInput, NotFound) as error:
-            return _failed(404, error.message)
+            return failed(404, error.message)
         except ApplianceError as error:
-            return _failed(502, error.message)
+            return failed(502, error.message)
         # The name is the hash of what it names: it can't have changed.
         unchanged = tag in (each.strip().removeprefix("W/") for each in _tags(request))
         response = Response(
@@ -39,7 +39,7 @@ def pictures(images: Images) -> Blueprint:
         response.headers["Cache-Control"] = f"public, max-age={IMAGE_AGE_S}, immutable"
         if not suffix:
             response.vary.add("Accept")
-        return _harmless(response)
+        return harmless(response)
 
     return blueprint
 
@@ -48,13 +48,14 @@ def _tags(asked: Request) -> list[str]:
     return asked.headers.get("If-None-Match", "").split(",")
 
 
-def _failed(status: int, message: str) -> Response:
+def failed(status: int, message: str) -> Response:
+    """A refusal in one line."""
     response = Response(message, status=status, content_type="text/plain; charset=utf-8")
     response.headers["Cache-Control"] = f"public, max-age={FAILURE_AGE_S}" if status == 404 else "no-store"
-    return _harmless(response)
+    return harmless(response)
 
 
-def _harmless(response: Response) -> Response:
+def harmless(response: Response) -> Response:
     """Somebody else's bytes under our name: nothing in them may run; others may show them."""
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
