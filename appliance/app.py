@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import msgspec
@@ -57,6 +57,8 @@ from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
 from appliance.timeline.graph_views import GraphViews
 from appliance.timeline.own_views import OwnViews
+from appliance.web.blobs import NSID as GET_BLOB
+from appliance.web.blobs import blobs as blob_ways
 from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
@@ -249,6 +251,7 @@ async def build(
             ),
             _well_known(settings, secrets),
             videos(moving),
+            blob_ways(partial(_locate_blob, database, identities)),
         ],
     )
     calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
@@ -258,7 +261,8 @@ async def build(
         default_labelers=labelers.default(settings.labelers),
         admin_password=settings.admin_password,
         rest=calls,
-        rest_has=calls.has,
+        rest_has=lambda nsid: calls.has(nsid) or nsid == GET_BLOB,
+        goes_elsewhere=calls.goes_elsewhere,
     )
 
 
@@ -298,6 +302,15 @@ async def _serve(application: Any, config: Config, stopping: asyncio.Event) -> N
         await stopping.wait()
 
     await serve_http(application, config, shutdown_trigger=stop, mode="asgi")
+
+
+async def _locate_blob(database: Database, identities: Identities, did: str, cid: str) -> str:
+    if not await _is_shown(database, did, cid):
+        raise NotFound("no record here shows that blob", name="BlobNotFound")
+    identity = await identities.get(did)
+    if identity.pds is None:
+        raise NotFound("that account has no server", name="BlobNotFound")
+    return f"{identity.pds}/xrpc/com.atproto.sync.getBlob?{urlencode({'did': did, 'cid': cid})}"
 
 
 @contextlib.asynccontextmanager

@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 class Front:
     """Answers the methods it has; what is not XRPC, or a method of somebody else, goes on to ``rest``.
 
+    So does a call of any name for which ``goes_elsewhere(nsid, scope)``: its headers name another service.
     Without ``rest``, or with a method that ``rest`` does not know either, the answer is 501.
     """
 
@@ -59,6 +60,7 @@ class Front:
         admin_password: str = "",
         rest: App | None = None,
         rest_has: Callable[[str], bool] | None = None,
+        goes_elsewhere: Callable[[str, Message], bool] | None = None,
     ) -> None:
         self._methods = {method.nsid: method for method in methods}
         self._authenticate = authenticate
@@ -66,6 +68,7 @@ class Front:
         self._admin = admin_password.encode()
         self._rest = rest
         self._rest_has = rest_has
+        self._goes_elsewhere = goes_elsewhere
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
@@ -78,6 +81,11 @@ class Front:
         verb = scope["method"]
         if verb == "OPTIONS":
             reply = preflight()
+        elif (
+            self._rest is not None and self._goes_elsewhere is not None and self._goes_elsewhere(nsid, scope)
+        ):
+            await self._rest(named_by_proxy(scope), receive, _with_cors(send))
+            return
         elif (method := self._methods.get(nsid)) is not None:
             reply = await self._reply(method, scope, receive)
         elif self._rest is not None and self._rest_has is not None and self._rest_has(nsid):
