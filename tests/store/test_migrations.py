@@ -1,5 +1,6 @@
 """Older files reach the current schema whole, or stay as they were."""
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -148,8 +149,9 @@ def test_the_steps_of_a_package_are_found_by_their_number(
 def test_pictures_of_records_that_were_here_before_are_known_afterwards(tmp_path: Path) -> None:
     one = "bafkreieldh4cnxcbr4xjyt6has6wuf3e2aw64usididuesabuvr6jckuku"
     two = "bafkreic4abe4tfoboiilzyknv7gy77v2mbeyj777gqotics6bnmxrc6bam"
-    post = '{"text":"bafkrei","embed":{"images":[{"image":{"ref":{"$link":"%s"}}}]}}' % one
-    profile = '{"avatar":{"cid":"%s","mimeType":"image/png"},"description":"\\"cid\\":\\"%s\\""}' % (two, one)
+    image = {"ref": {"$link": one}}
+    post = json.dumps({"text": "bafkrei", "embed": {"images": [{"image": image}]}})
+    profile = json.dumps({"avatar": {"cid": two}, "description": f'"cid":"{one}"'})
     old = sqlite3.connect(tmp_path / "1.sqlite", isolation_level=None)
     old.executescript((FORMER / "1.sql").read_text())
     old.execute("INSERT INTO actor (id, did) VALUES (7, 'did:plc:one')")
