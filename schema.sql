@@ -268,7 +268,7 @@ CREATE INDEX session_by_end ON session (expires_us);
 
 -- owner: ingest · state · position-with-rows: changes only in the transaction of its rows.
 CREATE TABLE upstream (
-  name TEXT PRIMARY KEY,           -- the origin and wire, e.g. "jetstream-v2 wss://host"
+  name TEXT PRIMARY KEY,           -- wire and address, e.g. "jetstream-v2 wss://host/…"; of a list also " dids " and its hash
   wire TEXT NOT NULL CHECK (wire IN ('jetstream-v1', 'jetstream-v2', 'relay')),
   seq INTEGER,                     -- where the wire numbers its events (one host's own numbers)
   time_us INTEGER,                 -- the upstream's clock at that event
@@ -315,19 +315,22 @@ CREATE TABLE repo (
   base_rev TEXT NOT NULL DEFAULT '',  -- the rev at which the last complete scan began
   seen_rev TEXT NOT NULL DEFAULT '',
   doubt TEXT NOT NULL DEFAULT '',  -- met while not LIVE: the snapshot under way can't certify
-  data_cid TEXT,                   -- tree root after seen_rev, where the wire tells it
+  data_cid TEXT,                   -- tree root after head_rev; NULL: not told, as by a listing
   cover_us INTEGER,                -- the stream is kept without a break since this upstream time; NULL: not proved yet
   cert_rev TEXT,
   cert_us INTEGER,
   cert_method TEXT,                -- listing, signed
   cert_digest BLOB,
   cert_count INTEGER,
-  doubt_us INTEGER                 -- upstream time from which on something may be missing; NULL: no doubt, or since ever
+  doubt_us INTEGER,                -- upstream time from which on something may be missing; NULL: no doubt, or since ever
+  window_us INTEGER,                -- what is older was not read, by BACKFILL_DAYS; NULL: nothing was left out
+  head_rev TEXT NOT NULL DEFAULT ''  -- newest commit of the chain: scanned, or checked on a wire that tells trees
 ) STRICT;
 CREATE INDEX repo_due ON repo (next_at_us, priority) WHERE state IN ('QUEUED', 'WAIT', 'SUSPECT');
 CREATE INDEX repo_scanning ON repo (actor) WHERE state = 'SCANNING';
 CREATE INDEX repo_aside ON repo (next_at_us) WHERE state IN ('INACTIVE', 'GONE');
 CREATE INDEX repo_unwanted ON repo (unwanted_us) WHERE unwanted_us IS NOT NULL;
+CREATE INDEX repo_uncovered ON repo (actor) WHERE cover_us IS NULL;
 
 -- Who is tracked has a name that no other set of tracked accounts ever had (ingest/tracked.py).
 CREATE TRIGGER repo_tracked AFTER INSERT ON repo BEGIN
@@ -420,6 +423,7 @@ CREATE TABLE finding (
 CREATE INDEX finding_of_actor ON finding (actor, collection, rkey);
 CREATE INDEX finding_by_time ON finding (found_us);
 CREATE INDEX finding_open ON finding (actor) WHERE outcome = 'open';
+CREATE INDEX finding_in_flight ON finding (found_us) WHERE note = 'in flight';
 
 -- owner: backfill · state · position-with-rows: bulk history of many accounts out of a Jetstream v2 archive.
 -- Moves on in the transaction of its rows; never touches floors or certificates.

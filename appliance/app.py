@@ -8,12 +8,13 @@ import gc
 import json
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
+from uuid import uuid4
 
-import httpx
 import msgspec
 from hypercorn.asyncio import serve as serve_http
 from hypercorn.config import Config
@@ -24,18 +25,22 @@ from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
 from appliance.auth.secrets import Secrets, open_secrets
 from appliance.backfill.archive import Archive
+from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
 from appliance.backfill.newest import Newest
 from appliance.backfill.on_demand import OnDemand
 from appliance.backfill.pruner import Pruner
+from appliance.backfill.schedule import Schedule
+from appliance.backfill.tools import make_tools
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
-from appliance.errors import BadInput, NotFound, Refused, Unavailable
+from appliance.errors import BadInput, NotFound, Unavailable
 from appliance.feeds.generators import Generators
 from appliance.feeds.own import OwnFeeds
 from appliance.feeds.publishing import Publishing
 from appliance.identity.identities import Identities
+from appliance.ingest import accounts
 from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
@@ -44,17 +49,22 @@ from appliance.media.renderer import Renderer
 from appliance.media.videos import Videos
 from appliance.members import admission
 from appliance.members.feed_door import FeedDoor
-from appliance.ops import control
+from appliance.ops import control, measures, reaching
+from appliance.ops.auditing import audit_command
 from appliance.ops.commands import commands
 from appliance.ops.lock import DataLock
 from appliance.ops.probes import probes
+from appliance.ops.status import Status
+from appliance.ops.upkeep import Upkeep
+from appliance.ops.watch import Watch
 from appliance.outbound.client import Outbound
 from appliance.outbound.limits import BLOB, VIDEO
 from appliance.protocol import lexicons
-from appliance.store import actors, blobs, repos
-from appliance.store.database import Database, Transaction
+from appliance.store import actors, audits, backups, blobs, checks, generation
+from appliance.store.database import Database, Reader, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
+from appliance.timeline.completeness import Completeness
 from appliance.timeline.graph_views import GraphViews
 from appliance.timeline.own_views import OwnViews
 from appliance.web.blobs import NSID as GET_BLOB
@@ -63,11 +73,12 @@ from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
+from appliance.web.status import status as status_page
 from appliance.web.videos import videos
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
-from appliance.xrpc import admin, asgi, graph, own, plain, private, reads
+from appliance.xrpc import admin, asgi, completeness, graph, own, plain, private, reads
 from appliance.xrpc.feeds import FeedCalls
 from appliance.xrpc.member_calls import member_calls
 
@@ -124,53 +135,63 @@ async def operate(settings: Settings, command: str, arguments: list[str]) -> Any
     try:
         lock = DataLock(settings.data_path)
     except Unavailable:
-        return await _ask_running(settings, clock, command, arguments)
-    with lock:
-        database = await Database.open(settings.data_path / DATABASE_FILE, readers=1)
+        key = open_secrets(settings).subkey("control")
+        return await reaching.ask(settings.data_path, key, clock, command, arguments)
+    async with _alone(lock, settings, clock) as (database, outbound, identities):
+        publishing = Publishing(database, identities, outbound, settings, clock)
+        status = Status(database, clock, None)
+        known = commands(database, identities, publishing, settings, clock, status)
+        return await known[command](arguments)
+
+
+async def follow(settings: Settings, command: str, arguments: list[str]) -> AsyncGenerator[Any, None]:
+    """The same for a long command: what it tells as it goes, and ``control.Done`` last."""
+    clock = SystemClock()
+    try:
+        lock = DataLock(settings.data_path)
+    except Unavailable:
+        key = open_secrets(settings).subkey("control")
+        steps = reaching.follow(settings.data_path, key, clock, command, arguments)
+        async with contextlib.aclosing(steps) as told:
+            async for step in told:
+                yield step
+        return
+    async with _alone(lock, settings, clock) as (database, outbound, identities):
+        rules = _rules(settings)
+        auditor = Auditor(make_tools(database, outbound, identities, settings, clock, rules))
+        long = {"audit": audit_command(database, identities, auditor, clock)}
+        async with contextlib.aclosing(long[command](arguments)) as steps:
+            async for step in steps:
+                yield step
+
+
+@contextlib.asynccontextmanager
+async def _alone(
+    lock: DataLock, settings: Settings, clock: Clock
+) -> AsyncIterator[tuple[Database, Outbound, Identities]]:
+    """What a command needs that works by itself while no process runs."""
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(lock)
+        path = settings.data_path / DATABASE_FILE
+        generation.expect(path)
+        database = await Database.open(path, readers=1)
+        stack.push_async_callback(database.close)
         outbound = Outbound(settings, clock)
-        try:
-            identities = Identities(database, outbound, settings, clock)
-            publishing = Publishing(database, identities, outbound, settings, clock)
-            known = commands(database, identities, publishing, settings, clock)
-            return await known[command](arguments)
-        finally:
-            await outbound.close()
-            await database.close()
-
-
-async def _ask_running(settings: Settings, clock: Clock, command: str, arguments: list[str]) -> Any:
-    told = (settings.data_path / "lock").read_text("utf-8")
-    if not told:
-        raise Unavailable("the appliance is just starting: try again in a moment")
-    key = open_secrets(settings).subkey("control")
-    # Our own listener, named by our own lock file: the guarded way out is for strangers.
-    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
-        try:
-            answer = await client.post(
-                f"http://127.0.0.1:{json.loads(told)['port']}{control.PATH}",
-                headers={"Authorization": f"Bearer {control.token(key, clock.now_us())}"},
-                json={"command": command, "arguments": arguments},
-            )
-        except httpx.HTTPError as error:
-            raise Unavailable("the running appliance does not answer") from error
-    body = answer.json()
-    if answer.status_code != 200:
-        raise (BadInput if body.get("misused") else Refused)(body["error"])
-    return body["result"]
+        stack.push_async_callback(outbound.close)
+        yield database, outbound, Identities(database, outbound, settings, clock)
 
 
 async def build(
     settings: Settings, clock: Clock, supervisor: Supervisor, stack: contextlib.AsyncExitStack
 ) -> Any:
     """Every part, over an open database; the ASGI application. What must be closed is on the stack."""
-    database = await Database.open(settings.data_path / DATABASE_FILE, readers=settings.readers)
-    stack.push_async_callback(database.close)
+    database = await _open(settings, clock, stack)
     outbound = Outbound(settings, clock)
     stack.push_async_callback(outbound.close)
     secrets = open_secrets(settings)
 
     def moved(tx: Transaction, actor: int) -> None:
-        repos.suspect(tx, actor, "server or key changed", clock.now_us())
+        accounts.moved(tx, actor, clock.now_us())
         tx.announce(partial(auth.viewers.forget, actors.did_of(tx, actor)))
 
     def join(tx: Transaction, did: str, handle: str | None, invite: str, now_us: int) -> None:
@@ -180,20 +201,34 @@ async def build(
     auth = auth_parts.build(database, identities, outbound, secrets, join, settings, clock)
     stack.push_async_callback(auth.close)
     supervisor.start("sessions", auth.run)
-    rules = Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
+    rules = _rules(settings)
     applier = Applier(rules)
-    pipeline = Pipeline(database, outbound, identities, applier, settings, clock)
-    backfill = Backfill(database, outbound, identities, settings, clock, rules, connected=pipeline.connected)
+    pipeline = Pipeline(database, outbound, identities, applier, settings, clock, misses=audits.misses_since)
+    backfill = Backfill(
+        database,
+        outbound,
+        identities,
+        settings,
+        clock,
+        rules,
+        connected=pipeline.connected,
+        lag_s=pipeline.lag_s,
+    )
+    auditor = Auditor(backfill.tools, wake=backfill.wake)
+    schedule = Schedule(
+        auditor, backfill.tools, canaries=settings.canary_dids, canary_minutes=settings.canary_minutes
+    )
 
     fetcher = Fetcher(database, outbound, identities, settings, clock, rules)
     newest = Newest(database, fetcher, rules, clock)
-    views = OnDemand(database, identities, fetcher, newest, settings, clock)
+    views = OnDemand(database, identities, fetcher, newest, settings, clock, opened=schedule.opened)
     stack.push_async_callback(views.close)
     repositories = Repos(database, auth.pds_sessions, applier, clock)
     writer = Writer(database, auth.web_sessions, repositories, identities.resolve_handle, clock)
 
     supervisor.start("identities", identities.run)
     supervisor.start("backfill", backfill.run)
+    supervisor.start("auditor", schedule.run)
     supervisor.start("fetcher", fetcher.run)
     supervisor.start("pruner", Pruner(database, settings, clock).run)
     supervisor.start("ingest", pipeline.run)
@@ -201,11 +236,30 @@ async def build(
     if archive.usable:
         supervisor.start("archive", archive.run)
 
+    def reached_us() -> int | None:
+        lag_s = pipeline.lag_s()
+        return None if lag_s is None else clock.now_us() - round(lag_s * 1_000_000)
+
+    upkeep = Upkeep(database, settings, clock, reached_us, woken=[lambda _: backfill.wake()])
+    if not await database.read(_is_sound):
+        # The last look found damage: nothing is served from the file before another look.
+        await upkeep.check()
+    supervisor.start("upkeep", upkeep.run)
+
+    watch = Watch(database, pipeline.facts, settings, clock)
+    supervisor.start("watch", watch.run)
+    status = Status(database, clock, watch)
+    proving = Completeness(database, watch.stream)
+
+    async def refresh() -> None:
+        measures.update(await status.look())
+
     methods = [
         *reads.methods(views, settings, __version__),
         *graph.methods(GraphViews(views.answering)),
         *own.methods(OwnViews(views.answering)),
         *plain.methods(views.answering),
+        *completeness.methods(proving, clock),
         *private.methods(database, clock),
         *(admin.methods(database) if settings.admin_password else []),
     ]
@@ -238,16 +292,19 @@ async def build(
     frame = Frame(guard, auth.web_sessions, clock, settings.origin)
     website = site(
         frame,
-        Pages(views, database, pipeline.lag_s),
+        Pages(views),
+        proving,
         auth.web_sessions,
         Writing(writer),
         images,
         [
-            probes(pipeline.facts, lambda: True, telemetry.REGISTRY),
+            probes(watch, refresh, telemetry.REGISTRY, settings.admin_password),
+            status_page(frame, status.public),
             control.control(
                 secrets.subkey("control"),
                 clock,
-                commands(database, identities, publishing, settings, clock),
+                commands(database, identities, publishing, settings, clock, status),
+                {"audit": audit_command(database, identities, auditor, clock)},
             ),
             _well_known(settings, secrets),
             videos(moving),
@@ -264,6 +321,52 @@ async def build(
         rest_has=lambda nsid: calls.has(nsid) or nsid == GET_BLOB,
         goes_elsewhere=calls.goes_elsewhere,
     )
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
+
+
+async def back_up(settings: Settings, target: Path) -> backups.Copied:
+    """Copy the database to that file, whether or not the appliance runs. Raises what ``backups`` raises."""
+    return await asyncio.to_thread(backups.back_up, settings.data_path / DATABASE_FILE, target)
+
+
+async def restore(settings: Settings, source: Path) -> tuple[backups.Copied, Path | None]:
+    """Put that backup in the database's place. Raises Unavailable while the appliance runs."""
+    with DataLock(settings.data_path):
+        path = settings.data_path / DATABASE_FILE
+        return await asyncio.to_thread(backups.restore, source, path, SystemClock().now_us())
+
+
+async def _open(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> Database:
+    """The database, ours alone, and in doubt about everybody where it is older than it was."""
+    path = settings.data_path / DATABASE_FILE
+    generation.expect(path)
+    told = generation.told(path)
+    database = await Database.open(path, readers=settings.readers)
+    stack.push_async_callback(database.close)
+    try:
+        beat, why = await database.write(lambda tx: generation.begin(tx, told, clock.now_us()), durable=True)
+        await database.claim(uuid4().hex)
+    except Unavailable as error:
+        # A full disk: readers can be served all the same, unless a doubt would have to be written first.
+        if await database.read(lambda reader: generation.went_back(reader, told)):
+            raise
+        log.error("start_not_stored", error=error)
+        return database
+    if why:
+        log.error("store_went_back", why=why)
+    try:
+        generation.tell(path, beat)
+    except OSError as error:
+        log.error("beat_not_told", error=error)
+    return database
+
+
+def _is_sound(reader: Reader) -> bool:
+    last = checks.last(reader)
+    return last is None or last.sound
 
 
 @contextlib.contextmanager

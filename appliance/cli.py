@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from appliance.errors import ApplianceError, BadInput
+from appliance.errors import ApplianceError, BadInput, Unavailable
 
 if TYPE_CHECKING:
     import asyncio
@@ -60,10 +60,11 @@ _settings_file = click.option(
 @_settings_file
 def serve(settings_file: Path | None) -> None:
     """Run the appliance by its settings until it is told to stop."""
-    from appliance import app, telemetry
+    from appliance import app, crash_points, telemetry
 
     settings = _settings(settings_file)
     telemetry.configure(settings.log_level, settings.log_format)
+    crash_points.arm(os.environ.get(crash_points.VARIABLE, ""), allowed=settings.allow_loopback)
     _run(app.serve(settings))
 
 
@@ -118,6 +119,51 @@ def devnet(
         await network.run(options, stop=stop, on_ready=lambda told: click.echo(told))
 
     _run(work())
+
+
+@commands.command()
+@_settings_file
+@click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
+def status(settings_file: Path | None, as_json: bool) -> None:
+    """Say how the appliance fares: exit code 0 if it is healthy, else 1 and why."""
+    from appliance.ops import printed
+
+    told = _operate(settings_file, "status", [])
+    click.echo(json.dumps(told, indent=2) if as_json else printed.status_report(told))
+    if not told["healthy"]:
+        sys.exit(EXIT_FAILED)
+
+
+@commands.command()
+@_settings_file
+@click.argument("who", nargs=-1, metavar="[HANDLE or DID]...")
+@click.option("--all", "everybody", is_flag=True, help="Every account that somebody here follows.")
+@click.option("--repair", is_flag=True, help="Mend what differs.")
+@click.option(
+    "--level",
+    type=click.Choice(["rev", "tail", "listing", "signed"]),
+    default="listing",
+    show_default=True,
+    help="How closely to look: the revision alone, the newest page, every record, or the signed repository.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+def audit(
+    settings_file: Path | None, who: tuple[str, ...], everybody: bool, repair: bool, level: str, as_json: bool
+) -> None:
+    """Compare accounts with their own servers.
+
+    The exit code is 0 only if every record there is here and nothing else: 1 if anything differed, also
+    when it was mended, or could not be compared.
+    """
+    from appliance.ops import printed
+
+    if bool(who) == everybody:
+        raise BadInput("name accounts by handle or DID, or say --all")
+    words = [f"level={level}", *(["repair"] if repair else []), *(who or ["--all"])]
+    result = _follow(settings_file, "audit", words)
+    click.echo(json.dumps(result, indent=2) if as_json else printed.audit_report(result))
+    if not result["complete"]:
+        sys.exit(EXIT_FAILED)
 
 
 @commands.group()
@@ -208,11 +254,80 @@ def _password(file: Path | None) -> str:
     return password
 
 
+@commands.command()
+@_settings_file
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="What was copied, as one JSON object.")
+def backup(settings_file: Path | None, file: Path, as_json: bool) -> None:
+    """Copy the database to FILE, while the appliance runs or not; it is checked before it has that name."""
+    from appliance import app
+
+    told = _run(app.back_up(_settings(settings_file), file.absolute()))
+    _tell_copied(told._asdict(), f"{file} holds", as_json)
+
+
+@commands.command()
+@_settings_file
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="What was restored, as one JSON object.")
+def restore(settings_file: Path | None, file: Path, as_json: bool) -> None:
+    """Put the backup FILE in the database's place; the appliance must not run.
+
+    What is there now is kept under another name. Every account is compared with its server afterwards.
+    """
+    from appliance import app
+
+    told, kept = _run(app.restore(_settings(settings_file), file.absolute()))
+    _tell_copied({**told._asdict(), "kept": None if kept is None else str(kept)}, "Restored", as_json)
+    if kept is not None and not as_json:
+        click.echo(f"what was there is {kept}")
+
+
+def _tell_copied(told: dict[str, Any], begin: str, as_json: bool) -> None:
+    from datetime import UTC, datetime
+
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    position = told["position_us"]
+    until = "no stream was read yet"
+    if position is not None:
+        until = f"the stream up to {datetime.fromtimestamp(position / 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    click.echo(f"{begin} {told['accounts']} accounts, {until}, {told['bytes']} bytes")
+
+
 def _operate(settings_file: Path | None, command: str, arguments: list[str]) -> Any:
     from appliance import app, telemetry
 
     telemetry.configure("error", "text")
     return _run(app.operate(_settings(settings_file), command, arguments))
+
+
+def _follow(settings_file: Path | None, command: str, arguments: list[str]) -> Any:
+    """Run a long command, with its progress on standard error; its result."""
+    import contextlib
+    import time
+
+    from appliance import app, telemetry
+    from appliance.ops.control import Done
+    from appliance.ops.progress_line import ProgressLine, note_of
+
+    telemetry.configure("error", "text")
+    line = ProgressLine(sys.stderr)
+
+    async def work() -> Any:
+        # Closed here and now: what it has opened ends with it, not when somebody collects it.
+        async with contextlib.aclosing(app.follow(_settings(settings_file), command, arguments)) as steps:
+            async for step in steps:
+                if isinstance(step, Done):
+                    return step.result
+                line.step(step["done"], step["total"], step["seconds"], time.monotonic(), note_of(step))
+        raise Unavailable("it ended without a result")
+
+    try:
+        return _run(work())
+    finally:
+        line.close()
 
 
 def _until_closed(handle: int) -> asyncio.Event:

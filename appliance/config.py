@@ -43,7 +43,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     upstream: Annotated[Literal["auto", "jetstream", "relay"], _setting("Which kind of stream to read. auto: the relay where RELAY_URL is set and JETSTREAM_URLS is not, else Jetstream.")] = "auto"
     jetstream_urls: Annotated[tuple[str, ...], _setting("Jetstream addresses in order of preference; a path ending in /subscribe speaks v1, one ending in subscribeEvents speaks v2.")] = JETSTREAM_DEFAULTS
-    relay_url: Annotated[str, _setting("Relay or PDS whose subscribeRepos is read, e.g. wss://bsky.network.")] = ""
+    relay_url: Annotated[str, _setting("Relay or PDS whose subscribeRepos is read, e.g. wss://bsky.network; several, with commas between, in order of preference.")] = ""
+    coverage: Annotated[Literal["auto", "full", "dids"], _setting("Whose events are read from Jetstream. full: everybody's, and whom nobody follows is left out here; it costs the whole stream, and a new follow is covered at once. dids: only a list of the accounts that members follow is asked for, which costs a tenth or less; a new follow is covered once a new connection has proved it, some seconds later, and everybody's events are read all the same while the list is too long or changes too often. auto: full. A relay has no lists.")] = "auto"
+    coverage_accounts_max: Annotated[int, _setting("With COVERAGE=dids: with more accounts than that everybody's events are read, until for a day there are fewer than seven ninths of it."), Meta(ge=1, le=28_500)] = 9_000
+    host_sampling_minutes: Annotated[float, _setting("With two or more JETSTREAM_URLS: so often a second host is read beside the first for a minute, to see whether one hides something; 0 never."), Meta(ge=0)] = 10.0
     archive_url: Annotated[str, _setting("Origin of a Jetstream v2 archive for the history of many accounts at once. Default: that of the first v2 address in JETSTREAM_URLS where ARCHIVE_TOKEN is set, else no archive is read.")] = ""
     archive_token: Annotated[str, _setting("Token of the archive; sent to it alone.")] = ""
     archive_accounts_min: Annotated[int, _setting("So many new accounts must wait before the archive is asked for their history."), Meta(ge=1)] = 200
@@ -63,7 +66,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     store_scope: Annotated[Literal["tracked", "network"], _setting("Keep tracked accounts only, or everything the stream carries.")] = "tracked"
     data_retention_days: Annotated[int, _setting("Strangers' records that nothing tracked shows any more go after this many days."), Meta(ge=1)] = 30
     backfill_days: Annotated[int, _setting("History fetched for an account, in days; 0 is all of it."), Meta(ge=0)] = 0
+    low_space_mb: Annotated[int, _setting("Warn when the disk of DATA_DIR has less room left than this."), Meta(ge=0)] = 1024
     unfollow_grace_hours: Annotated[float, _setting("Rows of an account that nobody follows any more stay this long."), Meta(ge=0)] = 24.0
+
+    canary_dids: Annotated[tuple[str, ...], _setting("DIDs of accounts known to post: when the stream shows none of them for CANARY_MINUTES that is an alarm. Empty: those who post most here. Lists (COVERAGE=dids) ask for them as well, and a connection on which none of them is heard for ten minutes is given up.")] = ()
+    canary_minutes: Annotated[int, _setting("How long the stream may show nothing of any canary; of those who post rarely longer."), Meta(ge=1)] = 60
 
     commit_every_ms: Annotated[int, _setting("Stream rows are committed at least this often."), Meta(ge=1)] = 250
     commit_events_max: Annotated[int, _setting("Stream rows are committed after this many events."), Meta(ge=1)] = 500
@@ -77,6 +84,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     car_max_mb: Annotated[int, _setting("Largest repository export that is read."), Meta(ge=1)] = 512
 
     rate_limits: Annotated[Literal["on", "off"], _setting("Limits on callers. Off refuses a public host name.")] = "on"
+    health_stalled_s: Annotated[float, _setting("/health says 503 once waiting events have not moved, or the database has refused, for so many seconds."), Meta(gt=0)] = 30.0
+    ready_lag_max_s: Annotated[float, _setting("/ready says 503 once the stream has not been live for so many seconds. A quiet stream is live."), Meta(gt=0)] = 60.0
+    ready_doubt_max_hours: Annotated[float, _setting("/ready says 503 once a doubt about an account has been open for so many hours; 0 never does."), Meta(ge=0)] = 24.0
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _setting("Least important log line written.")] = "info"
     log_format: Annotated[Literal["json", "text"], _setting("Log lines for a machine or for a person.")] = "json"
     # fmt: on
@@ -89,8 +99,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     def reads_relay(self) -> bool:
         """Whether the stream to read is RELAY_URL's."""
         if self.upstream == "auto":
-            return bool(self.relay_url) and self.jetstream_urls == JETSTREAM_DEFAULTS
+            return bool(self.relay_urls) and self.jetstream_urls == JETSTREAM_DEFAULTS
         return self.upstream == "relay"
+
+    @property
+    def relay_urls(self) -> tuple[str, ...]:
+        """The hosts of RELAY_URL, in order of preference."""
+        return tuple(url.strip() for url in self.relay_url.split(",") if url.strip())
 
     @property
     def archive_origin(self) -> str:
@@ -169,7 +184,7 @@ def check(settings: Settings) -> None:
         raise BadInput("ALLOW_LOOPBACK is for devnet: it can't go with a public host name")
     if public and settings.rate_limits == "off":
         raise BadInput("RATE_LIMITS=off is for devnet: it can't go with a public host name")
-    if settings.upstream == "relay" and not settings.relay_url:
+    if settings.upstream == "relay" and not settings.relay_urls:
         raise BadInput("UPSTREAM=relay needs a RELAY_URL")
     archive = urlsplit(settings.archive_url)
     if settings.archive_url and (

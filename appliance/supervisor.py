@@ -148,7 +148,10 @@ def _fatal_part(error: Exception, task: Task) -> BaseException | None:
     if isinstance(error, Corrupt):
         return error
     if isinstance(error, ExceptionGroup):
-        corrupt = error.subgroup(Corrupt)
+        corrupt: BaseException | None = error.subgroup(Corrupt)
+        while isinstance(corrupt, BaseExceptionGroup):
+            # One sentence for the operator, not the tree of tasks that it came through.
+            corrupt = corrupt.exceptions[0]
         if corrupt is not None:
             return corrupt
     return None if task.restart else error

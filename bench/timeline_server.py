@@ -13,8 +13,9 @@ import uvloop
 from appliance.clock import SystemClock
 from appliance.config import Settings
 from appliance.store.database import Database
+from appliance.timeline.answering import Answer
 from appliance.timeline.asker import Asker
-from appliance.timeline.views import Answer, Views
+from appliance.timeline.views import Views
 from appliance.xrpc import reads
 from appliance.xrpc.asgi import Front
 from appliance.xrpc.methods import Access, Call, Method

@@ -16,6 +16,8 @@ settings.load_profile("here")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests that take minutes, too")
+    parser.addoption("--kills", type=int, default=520, help="kills of the long crash test (with --long)")
+    parser.addoption("--soak", type=float, default=75.0, help="seconds that the soak lasts (with --long)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

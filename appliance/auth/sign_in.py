@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
-from appliance import telemetry
+from appliance import crash_points, telemetry
 from appliance.auth import pds
 from appliance.auth.attempts import Attempts
 from appliance.auth.pds import SignedIn
@@ -125,6 +125,7 @@ class SigningIn:
         except ApplianceError as error:
             SIGN_INS.labels(error.name).inc()
             raise
+        crash_points.reach("sign-in-after-call")
         try:
             welcome, begun = await self._database.write(
                 lambda tx: self._enter(tx, proven, credentials.invite, begin), durable=True
@@ -133,6 +134,7 @@ class SigningIn:
             # Not let in, or not stored: then nobody shall hold tokens of that account.
             self._pds_sessions.say_goodbye(proven.pds, proven.signed_in.tokens)
             raise
+        crash_points.reach("sign-in-after-commit")
         SIGN_INS.labels("ok").inc()
         log.info("signed_in", did=proven.did, pds=proven.pds)
         return welcome, begun
@@ -191,7 +193,9 @@ class SigningIn:
         check(None, standing.takedown)
         pds_session = self._pds_sessions.add(tx, standing.actor, proven.pds, proven.signed_in.tokens)
         welcome = Welcome(proven.did, proven.handle, standing.actor, pds_session)
-        return welcome, begin(tx, welcome)
+        begun = begin(tx, welcome)
+        crash_points.reach("sign-in-before-commit")
+        return welcome, begun
 
 
 def parse_identifier(text: str) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import random
 from typing import Final
 
-from appliance import telemetry
+from appliance import crash_points, telemetry
 from appliance.backfill.archive_client import DIDS_MAX, ArchiveClient, Wanted
 from appliance.backfill.archive_walk import Chosen, GaveUp, Passed, Resume, Rows, Tip, walk
 from appliance.backfill.tools import FOLLOWEE
@@ -123,9 +123,11 @@ class Archive:
                 tx, f"archive {run.source}", step.seq, events, epochs, now_us=self._clock.now_us()
             )
             archives.moved(tx, run.id, step.planned.name, step.planned.checksum, step.seq, tally.applied)
+            crash_points.reach("archive-before-commit")
             return tally.applied
 
         applied = await self._database.write(work)
+        crash_points.reach("archive-after-commit")
         KEPT.labels("applied").inc(applied)
         KEPT.labels("other").inc(len(events) - applied)
 

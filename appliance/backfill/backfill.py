@@ -10,18 +10,16 @@ from typing import Final
 
 from appliance import telemetry
 from appliance.backfill import job
-from appliance.backfill.pds import Dialects
-from appliance.backfill.retries import Hosts
-from appliance.backfill.tools import Tools, log
+from appliance.backfill.tools import DAY_US, Tools, log, make_tools
 from appliance.clock import Clock
 from appliance.config import Settings
-from appliance.errors import Corrupt
+from appliance.errors import Corrupt, Unavailable
 from appliance.identity.identities import Identities
 from appliance.ingest.merge import Rules
 from appliance.outbound.client import Outbound
-from appliance.store import backlog, repos
+from appliance.store import backlog, repos, scans
 from appliance.store.backlog import Due
-from appliance.store.database import Database, Reader
+from appliance.store.database import Database, Reader, Transaction
 
 RUNNING = telemetry.gauge("backfill_running", "Repositories that are being read right now.")
 REPOS = telemetry.gauge("repos", "Tracked repositories by state.", ["state"])
@@ -34,9 +32,13 @@ PLACES_FOR_NEW: Final = 8
 # Their host is not known before the directory has been asked.
 UNPLACED_MAX: Final = 8
 AFTER_FAILURE_S: Final = 60.0
+AFTER_REFUSAL_S: Final = 2.0
 # Choosing among ten thousand takes 50 ms of a reader: it must not be done after each of them.
 REST_PER_LOOK: Final = 4.0
 REST_MAX_S: Final = 1.0
+# The window of a scan began a little before its end; only a wider setting lies beyond it.
+WIDEN_SLACK_US: Final = 3_600_000_000
+WIDEN_PER_WRITE: Final = 200
 
 
 class Backfill:
@@ -55,29 +57,24 @@ class Backfill:
         rules: Rules,
         *,
         connected: Callable[[], bool] | None = None,
+        lag_s: Callable[[], float | None] | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """``connected`` tells whether a stream is being read, for the time before its first event."""
-        # Only spreads waits; nothing depends on it being unguessable.
-        rng = rng or random.Random()  # noqa: S311
-        self._tools = Tools(
-            database,
-            outbound,
-            identities,
-            settings,
-            clock,
-            rules,
-            Dialects(clock.monotonic_s),
-            Hosts(rng),
-            rng,
-            settings.data_path / "tmp",
-        )
+        """``connected`` tells whether a stream is being read, for the time before its first event;
+        ``lag_s`` how far it is behind."""
+        self._tools = make_tools(database, outbound, identities, settings, clock, rules, lag_s=lag_s, rng=rng)
         self._connected = connected or (lambda: False)
         self._running: dict[int, tuple[Due, asyncio.Task[None]]] = {}
         self._resting: dict[int, float] = {}
         self._wake = asyncio.Event()
         self._counted_s = float("-inf")
         self._rest_s = 0.0
+        self._doubts_first = False
+
+    @property
+    def tools(self) -> Tools:
+        """What its work is done with, so that others share its pacing."""
+        return self._tools
 
     def wake(self) -> None:
         """There may be something to do: look now, not at the next poll."""
@@ -86,12 +83,31 @@ class Backfill:
     async def run(self) -> None:
         """Start what is due, as far as places go; for ever."""
         async with asyncio.TaskGroup() as group:
+            await self._widen()
             while True:
                 await asyncio.sleep(self._rest_s)
                 self._wake.clear()
                 await self._start_due(group)
                 await self._count()
                 await self._sleep()
+
+    async def _widen(self) -> None:
+        """More history may be wanted than before: read again who was read less far back."""
+        days = self._tools.settings.backfill_days
+
+        def some(tx: Transaction) -> int:
+            now_us = self._tools.clock.now_us()
+            bound_us = now_us - days * DAY_US + WIDEN_SLACK_US if days else None
+            for actor in backlog.windowed_scans(tx, bound_us):
+                # Its first pages may have been cut by the narrower setting.
+                scans.end_of(tx, actor)
+            narrow = backlog.find_narrow(tx, bound_us, WIDEN_PER_WRITE)
+            for actor, epoch in narrow:
+                repos.resync(tx, actor, epoch, "more history is wanted", 0, now_us)
+            return len(narrow)
+
+        while number := await self._tools.database.write(some):
+            log.info("history_widened", accounts=number)
 
     async def _start_due(self, group: asyncio.TaskGroup) -> None:
         places = self._tools.settings.outbound_total - len(self._running)
@@ -105,12 +121,15 @@ class Backfill:
         per_host = max(self._tools.settings.outbound_per_host, UNPLACED_MAX)
 
         connected = self._connected()
+        self._doubts_first = not self._doubts_first
 
         def find(reader: Reader) -> list[Due]:
             # Without a stream that goes on from here, what is written from now on is never heard of.
             if not connected and not backlog.is_covered(reader):
                 return []
-            return backlog.due(reader, now_us, hosts, busy, per_host, 2 * places)
+            return backlog.due(
+                reader, now_us, hosts, busy, per_host, 2 * places, doubts_first=self._doubts_first
+            )
 
         # Real time, whatever the clock says: it is that of a reader.
         loop = asyncio.get_running_loop()
@@ -149,6 +168,10 @@ class Backfill:
             await job.work(self._tools, due)
         except Corrupt:
             raise
+        except Unavailable as error:
+            # Our own disk refuses: nobody else is to blame, and soon there may be room.
+            log.warning("backfill_not_stored", did=due.did, error=error)
+            self._resting[due.actor] = self._tools.clock.monotonic_s() + AFTER_REFUSAL_S
         except Exception as error:  # noqa: BLE001 - one job: it is counted and tried again, the others go on
             FAILED.inc()
             log.error("backfill_failed", did=due.did, error=error, trace=error)

@@ -136,4 +136,5 @@ async def fetched(pieces: AsyncIterator[bytes], folder: Path) -> AsyncIterator[E
         export.end()
         yield export
     finally:
-        await asyncio.to_thread(export.close)
+        # Here and now: a task that is cancelled twice would leave it open.
+        export.close()

@@ -22,7 +22,7 @@ from appliance.ingest import accounts, snapshot
 from appliance.ingest.merge import Rules
 from appliance.outbound.client import Outbound
 from appliance.store import actors, collections, fetches
-from appliance.store.database import Database, Transaction
+from appliance.store.database import OWN_FAULTS, Database, Transaction
 from appliance.store.fetches import Wanted
 
 log = telemetry.Log("fetcher")
@@ -42,6 +42,7 @@ ASKED_FOR_S: Final = 600.0
 ASKED_MAX: Final = 50_000
 PROFILE: Final = "app.bsky.actor.profile"
 AFTER_FAILURE_S: Final = 60.0
+AFTER_REFUSAL_S: Final = 2.0
 
 Key = tuple[fetches.Kind, int]
 
@@ -191,6 +192,10 @@ class Fetcher:
             outcome = await self._fetch(wanted)
         except Corrupt:
             raise
+        except Unavailable as error:
+            # Our own disk refuses: nobody else is to blame, and soon there may be room.
+            log.warning("fetch_not_stored", did=wanted.did, error=error)
+            self._resting[key] = self._clock.monotonic_s() + AFTER_REFUSAL_S
         except Exception as error:  # noqa: BLE001 - one fetch: it is counted and tried again, the others go on
             FAILED.inc()
             log.error("fetch_failed", did=wanted.did, error=error, trace=error)
@@ -215,6 +220,8 @@ class Fetcher:
             collection, rkey = wanted.collection or PROFILE, wanted.rkey or "self"
             outcome = await self._take(wanted, pds, collection, rkey)
         except (Unavailable, BadInput) as error:
+            if error.name in OWN_FAULTS:
+                raise
             if pds is not None and isinstance(error, Unavailable):
                 self._hosts.failed(pds.origin, self._clock.monotonic_s(), error.retry_after_s)
             return await self._later(wanted, error)

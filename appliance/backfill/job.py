@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from appliance import telemetry
-from appliance.backfill import listing, listing_scan, retries, signed_scan
+from appliance import crash_points, telemetry
+from appliance.backfill import listing, listing_scan, retries, signed_scan, verdicts
 from appliance.backfill.listing import Disordered, Part
-from appliance.backfill.pds import GONE, NotOffered, Pds, PdsError, Status
-from appliance.backfill.tools import FUTURE_US, Outcome, Overtaken, Tools, collections_of, log, still
-from appliance.errors import ApplianceError, BadInput, NotFound, Unavailable
+from appliance.backfill.pds import NotOffered, Pds, PdsError
+from appliance.backfill.tools import Outcome, Overtaken, Tools, collections_of, log, still
+from appliance.backfill.verdicts import Compared
+from appliance.errors import ApplianceError, NotFound, Unavailable
 from appliance.identity.identities import Identity
-from appliance.protocol import tid
-from appliance.store import actors, backlog, collections, members, repos, scans
+from appliance.store import actors, audits, collections, members, repos, scans
+from appliance.store.audits import Level
 from appliance.store.backlog import Due
-from appliance.store.database import Transaction
+from appliance.store.database import OWN_FAULTS, Transaction
 from appliance.store.repos import Repo
 
 STEPS = telemetry.counter("backfill_steps", "Steps of work on repositories, by how they ended.", ["outcome"])
@@ -52,7 +53,7 @@ async def work(tools: Tools, due: Due) -> Outcome:
     except Overtaken:
         outcome = "overtaken"
     except ApplianceError as error:
-        if error.name == "StorageFull":
+        if error.name in OWN_FAULTS:
             raise
         if step.origin is not None and isinstance(error, Unavailable):
             tools.hosts.failed(step.origin, tools.clock.monotonic_s(), error.retry_after_s)
@@ -67,14 +68,14 @@ async def work(tools: Tools, due: Due) -> Outcome:
 
 async def _take(step: _Step) -> Outcome:
     tools, due = step.tools, step.due
-    identity, current = await _identity(tools, due.did, fresh=not due.begun)
+    identity, current = await _identity(tools, due.did, fresh=not (due.begun or due.doubt))
     if identity.pds is None:
         raise NotFound("the DID document names no PDS")
     if identity.pds != due.pds:
         # It was started in the place of another host, or of none: it has to queue for its own.
         return "again"
     repo, scan = await tools.database.write(lambda tx: _claim(tx, due, tools.clock.now_us()))
-    if scan is None and due.begun:
+    if scan is None and not is_auditable(repo) and (due.begun or due.doubt):
         identity, current = await _identity(tools, due.did, fresh=True)
     if identity.pds != due.pds:
         return "again"
@@ -85,6 +86,8 @@ async def _take(step: _Step) -> Outcome:
     if scan is not None and scan.host != pds.origin:
         return await _elsewhere(tools, repo)
     try:
+        if scan is None and is_auditable(repo):
+            return await _settle(tools, due, repo, pds, identity)
         if scan is None:
             begun = await _begin(tools, due, repo, pds, current=current)
             if not isinstance(begun, scans.Scan):
@@ -109,6 +112,9 @@ def _claim(tx: Transaction, due: Due, now_us: int) -> tuple[Repo, scans.Scan | N
         raise Overtaken
     if repo.state in ("INACTIVE", "GONE"):
         return repo, None
+    if is_auditable(repo):
+        repos.examine(tx, actor, repo.epoch)
+        return repo, None
     scan = scans.find_of(tx, actor)
     if scan is not None and not _resumable(repo, scan, now_us):
         scans.end(tx, scan.id)
@@ -126,6 +132,11 @@ def _claim(tx: Transaction, due: Due, now_us: int) -> tuple[Repo, scans.Scan | N
     return repo, scan
 
 
+def is_auditable(repo: Repo) -> bool:
+    """Whether the doubt says only that something may be missing: then comparing may lift it."""
+    return repo.state == "SUSPECT" and repos.is_gap(repo.reason)
+
+
 def _resumable(repo: Repo, scan: scans.Scan, now_us: int) -> bool:
     """Whether that scan may go on: its rows are of its base rev, whatever happened since."""
     return (
@@ -141,33 +152,30 @@ async def _identity(tools: Tools, did: str, *, fresh: bool) -> tuple[Identity, b
 
     The last known will do to read from while the directory is down, but not to believe bad news.
     """
-    if fresh:
-        try:
+    try:
+        if fresh:
             return await tools.identities.refresh(did), True
-        except Unavailable as error:
-            log.warning("identity_not_refreshed", did=did, error=error)
-            return await tools.identities.get(did, max_age_s=float("inf")), False
-    return await tools.identities.get(did, max_age_s=IDENTITY_GOOD_FOR_S), True
+        return await tools.identities.get(did, max_age_s=IDENTITY_GOOD_FOR_S), True
+    except Unavailable as error:
+        known = await tools.identities.last_known(did)
+        if known is None:
+            raise
+        log.warning("identity_not_refreshed", did=did, error=error)
+        return known, False
 
 
 async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool) -> scans.Scan | Outcome:
     """From SCANNING without a scan to one that has begun, unless none is needed or possible."""
-    status = await _status(pds, due.did)
+    status = await verdicts.status_of(pds, due.did)
     if status.status is not None:
-        if not current:
-            raise Unavailable("the last PDS known of does not have it, and the directory is down")
-        return await _aside(tools, repo, status.status)
+        return await _set_aside(tools, repo, status.status, current=current)
     if repo.state in ("INACTIVE", "GONE"):
         return await _back(tools, repo)
-    rev = status.rev or await pds.latest_rev(due.did)
-    if tid.tid_us(rev) > tools.clock.now_us() + FUTURE_US:
-        raise BadInput("the rev lies in the future")
+    rev = await verdicts.latest_rev(tools, pds, due.did, status)
     if repo.base_rev <= rev < repo.seen_rev and repo.attempts < BEHIND_ATTEMPTS_MAX:
         raise Unavailable("the PDS is behind the stream")
     if rev < max(repo.base_rev, repo.seen_rev):
         return await _roll_back(tools, due, repo, rev)
-    if repo.state == "SUSPECT" and repo.cert_rev == rev and repo.reason.startswith(repos.STREAM_GAP):
-        return await _acquit(tools, repo, rev)
     numbers = tuple(collections.NUMBERS[nsid] for nsid in collections_of(due))
 
     def begin(tx: Transaction) -> scans.Scan:
@@ -177,19 +185,56 @@ async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool)
         scan = scans.begin(tx, repo.actor, repo.epoch, pds.origin, "listing", rev, numbers, now_us)
         found = scans.find(tx, scan)
         assert found is not None
+        crash_points.reach("scan-before-commit")
         return found
 
     return await tools.database.write(begin)
 
 
-async def _status(pds: Pds, did: str) -> Status:
-    """What the PDS says of it; a repository that it doesn't have counts as deleted there."""
-    try:
-        return await pds.status(did)
-    except PdsError as error:
-        if error.name in GONE:
-            return Status(DELETED, None)
-        raise
+async def _settle(tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identity) -> Outcome:
+    """Compare an account of which something may be missing: its rev, its newest page, all of it.
+
+    The first that proves it complete ends the doubt without a scan; a difference asks for one. The directory
+    is asked only where the PDS of yesterday's document denies the account.
+    """
+    status = await verdicts.status_of(pds, due.did)
+    if status.status is not None:
+        identity, current = await _identity(tools, due.did, fresh=True)
+        if identity.pds != pds.origin:
+            return "again"
+        return await _set_aside(tools, repo, status.status, current=current)
+    rev = await verdicts.latest_rev(tools, pds, due.did, status)
+    if await _acquit(tools, repo, rev):
+        return "done"
+    said = verdicts.rev_says(repo, rev)
+    if said == "equal":
+        raise Overtaken  # a doubt came up meanwhile: that has to be asked again
+    if said == "back":
+        await tools.database.write(lambda tx: verdicts.regressed(tx, repo, tools.clock.now_us()))
+        return "again"
+    levels: tuple[Level, ...] = ("tail", "listing")
+    for level in levels:
+        try:
+            found = await verdicts.compared(tools, due, repo, pds, identity, rev, level, 0)
+        except (Disordered, NotOffered):
+            found = await verdicts.compared(tools, due, repo, pds, identity, rev, "signed", 0)
+
+        def write(tx: Transaction, found: Compared = found, level: Level = level) -> repos.Repo | None:
+            now_us = tools.clock.now_us()
+            # What the stream had no time to bring is not waited for: a scan is due in any case.
+            verdict = verdicts.conclude(tx, due, repo, level, found, now_us, at_once=True)
+            if verdict is not None:
+                audits.judged(tx, repo.actor, level, verdict, rev, now_us + audits.PERIOD_US[level], now_us)
+            return repos.find(tx, repo.actor)
+
+        now = await tools.database.write(write)
+        if now is None or (now.state, now.epoch) != (repo.state, repo.epoch):
+            return "done" if now is not None and now.state == "LIVE" else "again"
+    # A doubt came up meanwhile, or parts of it were never read to their end: nothing less than a scan tells.
+    await tools.database.write(
+        lambda tx: repos.resync(tx, repo.actor, repo.epoch, repo.reason, 0, tools.clock.now_us())
+    )
+    return "again"
 
 
 async def _read(step: _Step, repo: Repo, scan: scans.Scan, pds: Pds, identity: Identity) -> Outcome:
@@ -197,12 +242,18 @@ async def _read(step: _Step, repo: Repo, scan: scans.Scan, pds: Pds, identity: I
     parts = _parts(scan)
     reading = listing_scan.Reading(step.tools, step.due, repo, scan, pds)
     try:
+        if repo.reason.startswith(verdicts.BY_SIGNATURE) and await signed_scan.read(
+            step.tools, step.due, repo, pds, identity, scan
+        ):
+            return "done"
         if any(part.pages == 0 for part in parts):
             parts = await reading.first_pages(parts)
             _tell_first_page(step, repo, pds)
         else:
             longest = max((part.pages for part in parts), default=0)
-            dear = longest >= PAGES_BEFORE_EXPORT or (step.due.member and longest > 0)
+            # Of a history that is not wanted whole the export would bring all.
+            whole = step.due.member or not step.tools.settings.backfill_days
+            dear = whole and (longest >= PAGES_BEFORE_EXPORT or (step.due.member and longest > 0))
             if dear and await signed_scan.read(step.tools, step.due, repo, pds, identity, scan):
                 return "done"
             parts = await reading.stretch(parts, PAGES_BEFORE_EXPORT)
@@ -239,7 +290,7 @@ def _tell_first_page(step: _Step, repo: Repo, pds: Pds) -> None:
 
 async def _judge(tools: Tools, due: Due, repo: Repo, pds: Pds, error: PdsError) -> Outcome:
     """A refusal in the middle: ask what has become of the account. Status codes say nothing certain."""
-    status = await _status(pds, due.did)
+    status = await verdicts.status_of(pds, due.did)
     if status.status is None:
         raise error
     tools.identities.forget(due.did)
@@ -262,6 +313,13 @@ async def _elsewhere(tools: Tools, repo: Repo) -> Outcome:
     await tools.database.write(write)
     log.info("backfill_moved", actor=repo.actor)
     return "again"
+
+
+async def _set_aside(tools: Tools, repo: Repo, status: str, *, current: bool) -> Outcome:
+    """As ``_aside``, if it is sure that this PDS is the account's own."""
+    if not current:
+        raise Unavailable("the last PDS known of does not have it, and the directory is down")
+    return await _aside(tools, repo, status)
 
 
 async def _aside(tools: Tools, repo: Repo, status: str) -> Outcome:
@@ -303,18 +361,17 @@ async def _roll_back(tools: Tools, due: Due, repo: Repo, rev: str) -> Outcome:
     return "again"
 
 
-async def _acquit(tools: Tools, repo: Repo, rev: str) -> Outcome:
-    """Nothing has been written since the certificate, so nothing can be missing."""
+async def _acquit(tools: Tools, repo: Repo, rev: str) -> bool:
+    """Whether nothing has been written since the certificate, so that nothing can be missing."""
 
     def write(tx: Transaction) -> bool:
-        certificate = backlog.certificate(tx, repo.actor)
-        assert certificate is not None
         now_us = tools.clock.now_us()
-        return repos.finalise(tx, repo.actor, repo.epoch, rev, certificate, now_us)
+        if not repos.confirm_rev(tx, repo.actor, repo.epoch, repo.state, rev, now_us):
+            return False
+        audits.judged(tx, repo.actor, "rev", "equal", rev, now_us + audits.PERIOD_US["rev"], now_us)
+        return True
 
-    if not await tools.database.write(write):
-        raise Overtaken
-    return "done"
+    return await tools.database.write(write)
 
 
 async def _later(step: _Step, error: ApplianceError) -> None:

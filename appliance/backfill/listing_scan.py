@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
-
+from appliance import crash_points
 from appliance.backfill import ending, listing
 from appliance.backfill.listing import Part
 from appliance.backfill.pds import Pds
-from appliance.backfill.tools import FOLLOWS, WINDOWED, Overtaken, Tools, still
+from appliance.backfill.tools import DAY_US, FOLLOWS, WINDOWED, Overtaken, Tools, still
 from appliance.errors import ApplianceError
 from appliance.ingest import snapshot
-from appliance.store import collections, scans
+from appliance.store import backlog, collections, scans
 from appliance.store.backlog import Due
 from appliance.store.database import Transaction
 from appliance.store.repos import Repo
-
-DAY_US: Final = 86_400_000_000
 
 
 class Reading:
@@ -64,7 +61,8 @@ class Reading:
 
     async def _page(self, part: Part, others: list[Part]) -> Part | None:
         """Read a page and store it; what is left of the part."""
-        page = await listing.read(self._pds, self._due.did, part, self._window_us(part.collection))
+        window_us = self._window_us(part.collection)
+        page = await listing.read(self._pds, self._due.did, part, window_us)
         number = collections.NUMBERS[part.collection]
         left = others if page.following is None else [page.following, *others]
 
@@ -94,18 +92,23 @@ class Reading:
                     self._scan.id,
                     now_us,
                 )
+            if page.cut and window_us is not None:
+                backlog.left_out(tx, self._repo.actor, window_us)
             numbers = tuple(collections.NUMBERS[other.collection] for other in left)
             if not scans.move(
                 tx, self._scan.id, numbers, listing.pack(left), len(page.rows), partial=page.cut
             ):
                 raise Overtaken
+            crash_points.reach("page-before-commit")
 
         await self._tools.database.write(store)
+        crash_points.reach("page-after-commit")
         self.pages += 1
         return page.following
 
     def _window_us(self, collection: str) -> int | None:
         days = self._tools.settings.backfill_days
-        if days == 0 or collection not in WINDOWED:
+        # A member's own repository is read whole: what they wrote is theirs to find again.
+        if days == 0 or collection not in WINDOWED or self._due.member:
             return None
         return self._scan.started_us - days * DAY_US

@@ -25,6 +25,8 @@ from appliance.store.collections import NUMBERS, POST
 from appliance.store.database import Database, Reader, Transaction
 from appliance.timeline.answering import Answer
 from appliance.timeline.asker import Asker
+from appliance.timeline.feeds import FeedPage
+from appliance.timeline.hydration import State
 from appliance.timeline.views import THREAD_DEPTH_DEFAULT, THREAD_HEIGHT_DEFAULT, Views
 
 log = telemetry.Log("on_demand")
@@ -52,9 +54,13 @@ class OnDemand(Views):
         newest: Newest,
         settings: Settings,
         clock: Clock,
+        *,
+        opened: Callable[[str], None] | None = None,
     ) -> None:
+        """``opened`` hears of each member who looks at their timeline."""
         super().__init__(database, settings, clock)
         self.answering.wanted = fetcher.want
+        self._opened = opened
         self._identities = identities
         self._fetcher = fetcher
         self._newest = newest
@@ -153,6 +159,11 @@ class OnDemand(Views):
 
         wanted = await self._database.write(mention)
         return await self._fetcher.fetched(wanted, within_s=WORK_MAX_S)
+
+    async def _home(self, asker: Asker, read: Callable[[State], FeedPage]) -> Answer:
+        if self._opened is not None and asker.member and asker.did:
+            self._opened(asker.did)
+        return await super()._home(asker, read)
 
     async def _is_brought(self, asker: Asker, actor: str, error: BadInput) -> bool:
         """Whether somebody who was not known has become known in time."""

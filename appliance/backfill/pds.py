@@ -116,12 +116,14 @@ class _Error(msgspec.Struct):
 class Dialect:
     """How one host differs. Kept in memory: finding out again costs a request a day."""
 
-    __slots__ = ("ascends", "learned_s", "missing")
+    __slots__ = ("ascends", "learned_s", "many_repos", "missing")
 
     def __init__(self, now_s: float) -> None:
         self.learned_s = now_s
         self.missing: set[str] = set()
         self.ascends = False
+        # Its list of repositories is too long for the few of them that are wanted here.
+        self.many_repos = False
 
 
 class Dialects:
@@ -236,6 +238,27 @@ class Pds:
 
     async def _latest_commit(self, did: str) -> str:
         return _rev((await self._call("com.atproto.sync.getLatestCommit", _Commit, did=did)).rev)
+
+    async def listed_revs(self, dids: set[str], pages_max: int) -> tuple[dict[str, str], bool]:
+        """The revs of those of these repositories that are active, and whether the list was read so far
+        that no more of them can come."""
+        found: dict[str, str] = {}
+        left = set(dids)
+        cursor: str | None = None
+        for _ in range(pages_max):
+            more = {"cursor": cursor} if cursor else {}
+            answer = await self._call("com.atproto.sync.listRepos", _Repos, limit=1000, **more)
+            for repo in answer.repos:
+                if repo.did in left:
+                    left.discard(repo.did)
+                    if repo.active and repo.rev:
+                        found[repo.did] = repo.rev
+            if not left or not answer.cursor or not answer.repos:
+                return found, True
+            if answer.cursor == cursor:
+                break
+            cursor = answer.cursor
+        return found, False
 
     async def _in_list_of_repos(self, did: str) -> _Repo:
         """Walk listRepos: bearable only on the small hosts that lack the better calls."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from appliance import telemetry
+from appliance import crash_points, telemetry
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.ingest import index, prune
@@ -66,9 +66,12 @@ class Pruner:
                 if done:
                     # Some of it is still shown by what others wrote: it is context from now on.
                     fetches.want_shown_of(tx, actor, now_us)
+                crash_points.reach("prune-before-commit")
                 return done
 
-            if await self._database.write(batch):
+            done = await self._database.write(batch)
+            crash_points.reach("prune-after-commit")
+            if done:
                 PRUNED.labels("unfollowed account").inc()
                 log.info("pruned", actor=actor)
         return bool(actors)

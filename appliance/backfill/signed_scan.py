@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from appliance import crash_points
 from appliance.backfill import ending, export
 from appliance.backfill.export import Entry, Export, NotSigned
 from appliance.backfill.pds import NotOffered, Pds, PdsError
-from appliance.backfill.tools import FUTURE_US, Overtaken, Tools, collections_of, log, still
+from appliance.backfill.tools import FUTURE_US, MB, Overtaken, Tools, collections_of, log, still
 from appliance.errors import BadInput, NotFound
 from appliance.identity.identities import Identity
 from appliance.ingest import snapshot
+from appliance.protocol import cid as cids
 from appliance.protocol import tid
 from appliance.protocol.commits import Commit
-from appliance.store import collections, scans
+from appliance.store import collections, findings, scans
 from appliance.store.backlog import Due
 from appliance.store.database import Transaction
 from appliance.store.repos import Repo
 
 ROWS_PER_WRITE: Final = 200
-MB: Final = 1024 * 1024
 
 
 async def read(tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identity, listed: scans.Scan) -> bool:
@@ -90,6 +91,13 @@ async def _store(
         return scans.begin(tx, repo.actor, repo.epoch, pds.origin, "signed", commit.rev, numbers, now_us)
 
     scan_id = await tools.database.write(begin)
+    hidden = await tools.database.read(lambda r: findings.accepted(r, repo.actor))
+    if hidden:
+        entries = [
+            entry
+            for entry in entries
+            if (collections.NUMBERS[entry.collection], entry.rkey, cids.to_text(entry.cid)) not in hidden
+        ]
     # The last things first: keys rise with time, and readers look at the newest.
     entries.sort(key=lambda entry: entry.rkey, reverse=True)
     for at in range(0, len(entries), ROWS_PER_WRITE):
@@ -116,6 +124,7 @@ async def _store(
                 )
             if not scans.move(tx, scan_id, numbers, None, len(rows), partial=False):
                 raise Overtaken
+            crash_points.reach("portion-before-commit")
 
         await tools.database.write(store)
     for at, number in enumerate(numbers):
@@ -128,4 +137,4 @@ async def _store(
                 raise Overtaken
 
         await tools.database.write(end)
-    await ending.finish(tools, due, repo, scan_id, exact=True)
+    await ending.finish(tools, due, repo, scan_id, exact=True, data_cid=cids.to_text(commit.data))

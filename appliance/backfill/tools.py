@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -14,9 +15,10 @@ from appliance.backfill.retries import Hosts
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.identity.identities import Identities
+from appliance.ingest.losses import LAG_US
 from appliance.ingest.merge import Rules
 from appliance.outbound.client import Outbound
-from appliance.store import collections, repos
+from appliance.store import collections, repos, upstreams
 from appliance.store.backlog import Due
 from appliance.store.database import Database, Transaction
 
@@ -26,6 +28,9 @@ log = telemetry.Log("backfill")
 FOLLOWEE: Final = ("app.bsky.feed.post", "app.bsky.feed.repost", "app.bsky.actor.profile")
 FOLLOWS: Final = "app.bsky.graph.follow"
 WINDOWED: Final = frozenset({"app.bsky.feed.post", "app.bsky.feed.repost", "app.bsky.feed.like"})
+
+MB: Final = 1024 * 1024
+DAY_US: Final = 86_400_000_000
 
 # A rev may be this far ahead of our clock: https://atproto.com/specs/sync
 FUTURE_US: Final = 5 * 60_000_000
@@ -53,6 +58,47 @@ class Tools:
     folder: Path
     exports: ExportFailures = field(default_factory=lambda: ExportFailures())
     unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    # How far the stream is behind; None where this process reads none.
+    lag_s: Callable[[], float | None] | None = None
+    # What a record may take from its server to us.
+    margin_us: int = LAG_US
+
+    async def told_until_us(self) -> int:
+        """The time before which everything that was written has been told by the stream, as far as it tells
+        anything. A stream that is read and has nothing to say keeps up with the clock."""
+        lag_s = None if self.lag_s is None else self.lag_s()
+        if lag_s is not None:
+            return self.clock.now_us() - round(lag_s * 1_000_000) - self.margin_us
+        return (await self.database.read(upstreams.newest_time_us) or 0) - self.margin_us
+
+
+def make_tools(
+    database: Database,
+    outbound: Outbound,
+    identities: Identities,
+    settings: Settings,
+    clock: Clock,
+    rules: Rules,
+    *,
+    lag_s: Callable[[], float | None] | None = None,
+    rng: random.Random | None = None,
+) -> Tools:
+    """A set of its own, that knows nothing of any host yet."""
+    # Only spreads waits; nothing depends on it being unguessable.
+    rng = rng or random.Random()  # noqa: S311
+    return Tools(
+        database,
+        outbound,
+        identities,
+        settings,
+        clock,
+        rules,
+        Dialects(clock.monotonic_s),
+        Hosts(rng),
+        rng,
+        settings.data_path / "tmp",
+        lag_s=lag_s,
+    )
 
 
 class ExportFailures:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 _METHODS = (
     *("create_account", "deactivate", "activate", "take_down", "delete_account", "migrate", "change_handle"),
     *("resync", "put", "post", "reply", "like", "repost", "follow", "delete", "record", "strong_ref"),
-    *("set_appview", "seal_archive", "compact_archive"),
+    *("lift_status", "claim_status", "roll_back", "bring_in", "rotate_key", "begin_anew", "leave_behind"),
+    *("post_at_rev", "set_appview", "seal_archive", "compact_archive"),
 )
 
 

@@ -66,7 +66,11 @@ class StreamFaults(Faults):
     and ``swallow_collections`` all commits of these. ``cut_every`` ends a connection without a word
     after so many messages; ``duplicate_every`` sends every n-th twice; ``mute`` sends nothing
     and keeps the line; ``delay_s`` waits before each message; ``keep_events`` retains so few events;
-    ``silent_clamp`` says nothing when a cursor is outside the window.
+    ``silent_clamp`` says nothing when a cursor is outside the window. ``blind_dids`` are left out for whoever
+    reads, for as long as it is set: who asks again later gets them. ``race_events`` loses so many events
+    where a replay ends, as v1 does; ``ignore_updates`` takes no options_update after the first one, and
+    ``half_updates`` of its accounts only every second. ``outbox_events`` ends a connection at its first live
+    event after a replay of as many. ``url_max`` refuses longer addresses with 414.
     """
 
     cut_every: int = 0
@@ -79,6 +83,19 @@ class StreamFaults(Faults):
     delay_s: float = 0.0
     keep_events: int | None = None
     silent_clamp: bool = False
+    blind_dids: frozenset[str] = frozenset()
+    race_events: int = 0
+    ignore_updates: bool = False
+    half_updates: bool = False
+    outbox_events: int = 0
+    url_max: int = 0
+
+    def hides(self, row: Row) -> bool:
+        """Whether this message is not told to those who read now."""
+        if row.did not in self.blind_dids:
+            return False
+        self.note("blind", row.position, row.did, row.collection)
+        return True
 
     def swallows(self, row: Row) -> bool:
         """Whether this message never arrives anywhere."""
@@ -96,15 +113,55 @@ class StreamFaults(Faults):
 
 @dataclass(slots=True, kw_only=True)
 class PdsFaults(Faults):
-    """What one PDS does wrong: ``fail_every`` answers every n-th request with 503, ``down``
-    answers nothing but 502, ``delay_s`` is added to each answer, ``cut_exports`` ends getRepo early
-    on a block boundary, ``hide_records`` leaves these URIs out of listings, ``limit`` allows so many
-    requests in the limit's window.
+    """What one PDS does wrong.
+
+    ``fail_every`` answers every n-th request with ``fail_status``, ``hang_every`` never answers it; ``down``
+    answers nothing but 502; ``delay_s`` is added to each answer; ``limit`` allows so many requests in the
+    limit's window; ``storm`` answers that many requests with 429 and asks for ``storm_wait_s``, told by
+    ``storm_header`` (``retry-after``, ``ratelimit-reset``, or none); ``missing_calls`` are not implemented.
+
+    Listings: ``hide_records`` leaves these URIs out; ``busy_lists`` writes to the account before
+    each of that many pages (one post more, one less, one changed); ``leave_at_page`` moves the account to
+    ``leave_to`` before its n-th.
+
+    Exports: ``cut_exports`` ends getRepo early on a block's end, after ``cut_after`` blocks or halfway;
+    ``cut_each`` the n-th after n blocks, beginning again when one would be whole;
+    ``torn_exports`` lacks the nodes that a write meanwhile replaced; ``swap_exports`` is whose repository is
+    given in place of the one asked for; ``old_exports`` gives the first state that is known.
+
+    ``lag_s`` reads everything as it was then, ``lag_lists_s`` all but the newest rev: replicas.
+    ``echo_status`` says so of every account in it, whatever is true: ``{did: status}``.
     """
 
     fail_every: int = 0
+    fail_status: int = 503
+    hang_every: int = 0
     down: bool = False
     delay_s: float = 0.0
-    cut_exports: bool = False
-    hide_records: frozenset[str] = frozenset()
     limit: int = 0
+    storm: int = 0
+    storm_wait_s: float = 30.0
+    storm_header: str = "retry-after"
+    missing_calls: frozenset[str] = frozenset()
+    hide_records: frozenset[str] = frozenset()
+    busy_lists: int = 0
+    leave_at_page: int = 0
+    leave_to: int = 0
+    cut_exports: bool = False
+    cut_after: int = -1
+    cut_each: bool = False
+    torn_exports: bool = False
+    swap_exports: str = ""
+    old_exports: bool = False
+    lag_s: float = 0.0
+    lag_lists_s: float = 0.0
+    echo_status: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class PlcFaults(Faults):
+    """What the directory does wrong: ``down`` answers 503, ``hang`` nothing, ``stale_us`` as of that time."""
+
+    down: bool = False
+    hang: bool = False
+    stale_us: int = 0

@@ -93,8 +93,15 @@ def server(stream: Stream) -> StreamServer:
             async def received(message: bytes | str) -> None:
                 if isinstance(message, bytes) or len(message) > UPDATE_MAX:
                     return
+                faults = stream.faults
+                if hello.is_set() and faults.ignore_updates:
+                    faults.note("update", detail="ignored")
+                    return
                 try:
                     if _update(wanted, message):
+                        if hello.is_set() and faults.half_updates:
+                            faults.note("update", detail="half")
+                            wanted.dids = frozenset(sorted(wanted.dids)[::2])
                         hello.set()
                 except XrpcError as error:
                     await socket.close(1000, error.message[:120])
@@ -106,7 +113,7 @@ def server(stream: Stream) -> StreamServer:
 
     site = Site()
     site.get("/", _hello)
-    return StreamServer(site, {PATH: open_stream})
+    return StreamServer(site, {PATH: open_stream}, too_long=stream.too_long)
 
 
 def _start(stream: Stream, cursor: int | None) -> tuple[int, int]:

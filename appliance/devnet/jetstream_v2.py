@@ -137,4 +137,4 @@ def server(stream: Stream) -> StreamServer:
     site = Site()
     site.get(DICTIONARY_PATH, get_dictionary)
     site.get("/xrpc/_health", health)
-    return StreamServer(site, {PATH: open_stream}, SUBPROTOCOL)
+    return StreamServer(site, {PATH: open_stream}, SUBPROTOCOL, too_long=stream.too_long)

@@ -15,7 +15,7 @@ import orjson
 
 from appliance.devnet import archive, control, jetstream_v1, jetstream_v2, pds, plc, relay, seeding, truth
 from appliance.devnet.entries import Blob
-from appliance.devnet.faults import Faults
+from appliance.devnet.faults import Faults, PlcFaults
 from appliance.devnet.options import Options
 from appliance.devnet.pds_proxy import Proxy
 from appliance.devnet.records import FOLLOW, LIKE, POST, REPOST
@@ -109,6 +109,44 @@ class Network:
     def resync(self, did: str) -> None:
         """The streams tell that the repository has to be read anew."""
         self.state.resync(did)
+
+    # ---- what real servers do to accounts, and nobody is told
+
+    def lift_status(self, did: str) -> None:
+        """Active again, without a word on any stream."""
+        self.state.set_status(did, None, tell=False)
+
+    def claim_status(self, did: str, status: str | None) -> None:
+        """The streams say so of an account, and it is not true."""
+        self.state.claim_status(did, status)
+
+    def roll_back(self, did: str, steps: int) -> str:
+        """The PDS was restored from a copy that lacks the newest commits; returns the rev of the copy."""
+        return self.state.roll_back(did, steps)
+
+    def bring_in(self, did: str, records: Mapping[str, Any], *, sync: bool = False) -> None:
+        """Records arrive as an import: one new head, no commits; at most the streams tell the head."""
+        self.state.bring_in(did, {path: _encode(value) for path, value in records.items()}, sync=sync)
+
+    def rotate_key(self, did: str, *, tell: bool = True) -> None:
+        """Another signing key, in the document and for the head."""
+        self.state.rotate_key(did, tell=tell)
+
+    def begin_anew(self, did: str) -> None:
+        """A deleted account exists again, empty, and counts revs from long ago."""
+        self.state.begin_anew(did)
+
+    def leave_behind(self, did: str, to: int) -> None:
+        """Moves, and the old server goes on answering with what it had."""
+        self.state.leave_behind(did, to)
+
+    def post_at_rev(self, did: str, text: str, rev: str) -> str:
+        """A post whose commit has this rev, wherever the clock stands."""
+        created = iso_ms(self.state.clock.now_us())
+        path = f"{POST}/{self.state.tid(self.state.accounts[did].pds)}"
+        value = {"$type": POST, "text": text, "createdAt": created}
+        self.state.write(did, [Change(path, _encode(value))], rev=rev)
+        return f"at://{did}/{path}"
 
     def seal_archive(self) -> int:
         """Everything that has happened goes into the archive's files; the number of the last row in them."""
@@ -225,7 +263,10 @@ class Network:
             self.pds.append(pds.Pds(self.state, i, dialect, stream, self._proxy))
             self.faults[f"pds{i}"] = self.pds[i].faults
             self._servers.add_site(pds.site(self.pds[i]), listening[f"pds{i}"])
-        self._servers.add_site(plc.site(self.state.directory), listening["plc"])
+        plc_faults = self.faults["plc"] = PlcFaults()
+        self._servers.add_site(
+            plc.site(self.state.directory, plc_faults, self.state.clock.sleep), listening["plc"]
+        )
         self._servers.add_site(control.site(self), listening["control"])
         self.archive = archive.Archive(self.state.log, options.archive_token)
         self.faults["archive"] = self.archive.faults
@@ -259,6 +300,7 @@ class Network:
             retention_events=self.options.retention_events,
         )
         self.faults[name] = stream.faults
+        self.faults[f"{name}/losses"] = stream.losses
         return stream
 
     def _info(self) -> dict[str, Any]:

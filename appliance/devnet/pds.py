@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from appliance.devnet import pds_proxy, pds_read, pds_server, pds_sync, pds_write
 from appliance.devnet.faults import PdsFaults
 from appliance.devnet.http import Answer, Handler, Request, Site, XrpcError, invalid, json_answer
@@ -15,6 +17,8 @@ from appliance.devnet.tokens import Sessions
 
 # Who sends this in x-ratelimit-bypass judges the network: no limits, no delays, no failures.
 BYPASS = "devnet"
+# Longer than anybody waits.
+HANG_S = 3600.0
 
 
 class Pds:
@@ -30,6 +34,7 @@ class Pds:
         self.faults = PdsFaults()
         self.requests = 0
         self.limited = 0
+        self.pages: Counter[str] = Counter()
         self._window_ends_s = 0.0
         self._used = 0
 
@@ -50,6 +55,10 @@ class Pds:
 
     def status(self, account: Hosted) -> str | None:
         """As this server sees it; None while active."""
+        said = self.faults.echo_status.get(account.did)
+        if said is not None:
+            self.faults.note("echo-status", self.requests, account.did, said)
+            return said
         return self.state.status_at(self.number, account)
 
     def require_active(self, account: Hosted) -> Hosted:
@@ -70,7 +79,15 @@ class Pds:
             return Answer(b"<html>bad gateway</html>", status=502, content_type="text/html")
         if self.faults.fail_every and self.requests % self.faults.fail_every == 0:
             self.faults.note("fail", self.requests, detail=request.path)
-            return XrpcError(503, "ServiceUnavailable", "try again").answer()
+            return XrpcError(self.faults.fail_status, "ServiceUnavailable", "try again").answer()
+        if self.faults.hang_every and self.requests % self.faults.hang_every == 0:
+            self.faults.note("hang", self.requests, detail=request.path)
+            await self.state.clock.sleep(HANG_S)
+        if self.faults.storm > 0 and request.path.startswith("/xrpc/com.atproto."):
+            return self._storm()
+        if request.path.rpartition("/")[2] in self.faults.missing_calls:
+            self.faults.note("missing-call", self.requests, detail=request.path)
+            return XrpcError(501, "MethodNotImplemented", "Method Not Implemented").answer()
         delay_s = self.dialect.delay_s
         if self.faults.delay_s:
             self.faults.note("delay", self.requests)
@@ -84,6 +101,19 @@ class Pds:
             answer = error.answer()
         answer.headers = headers | answer.headers
         return answer
+
+    def _storm(self) -> Answer:
+        """Too many requests, whoever asks, for a while."""
+        faults = self.faults
+        faults.storm -= 1
+        faults.note("storm", self.requests)
+        headers = {"ratelimit-limit": "10", "ratelimit-remaining": "0"}
+        if faults.storm_header == "retry-after":
+            headers["retry-after"] = str(round(faults.storm_wait_s))
+        elif faults.storm_header == "ratelimit-reset":
+            until_s = self.state.clock.now_us() / 1_000_000 + faults.storm_wait_s
+            headers["ratelimit-reset"] = str(round(until_s))
+        return XrpcError(429, "RateLimitExceeded", "Rate Limit Exceeded", headers).answer()
 
     def _count(self) -> dict[str, str]:
         if self.dialect.rate is None and not self.faults.limit:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from appliance.devnet import pds_view
 from appliance.devnet.http import Answer, Request, Site, invalid, json_answer
 from appliance.devnet.options import Dialect
 from appliance.protocol import cbor, cid, syntax
@@ -24,7 +25,7 @@ def add(site: Site, pds: Pds) -> None:
         collection, rkey, wanted = request.get("collection"), request.get("rkey"), request.find("cid")
         if account is None or pds.status(account) is not None:
             raise invalid(f"Could not find repo: {request.get('repo')}")
-        found = state.repository(account.did).find(collection, rkey)
+        found = pds_view.repository(pds, account, listed=True).find(collection, rkey)
         uri = f"at://{account.did}/{collection}/{rkey}"
         if found is None or (wanted is not None and cid.to_text(found[0]) != wanted):
             raise invalid(f"Could not locate record: {uri}", "RecordNotFound")
@@ -38,7 +39,10 @@ def add(site: Site, pds: Pds) -> None:
         limit = request.limit(50, 100)
         if account is None or pds.status(account) is not None:
             raise invalid(f"Could not find repo: {request.get('repo')}")
-        records = state.repository(account.did).collections.get(collection, {})
+        pds_view.disturb(pds, account)
+        if pds.status(account) is not None:
+            raise invalid(f"Could not find repo: {request.get('repo')}")
+        records = pds_view.repository(pds, account, listed=True).collections.get(collection, {})
         descending = pds.dialect.descending != (request.find("reverse") == "true")
         page, cursor = list_page(
             list(records), limit, _read_cursor(pds.dialect, request), descending, pds.dialect

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from appliance.devnet import pds_view
 from appliance.devnet.http import Answer, Request, Site, XrpcError, invalid, json_answer
 from appliance.devnet.repository import Repository
 from appliance.devnet.state import Hosted
-from appliance.errors import BadInput
 from appliance.protocol import car, cid, syntax
 
 if TYPE_CHECKING:
@@ -25,20 +25,17 @@ def add(site: Site, pds: Pds) -> None:
         if not syntax.is_did(did):
             raise invalid("Error: did must be a valid did")
         account = pds.require_active(pds.get(did))
-        return account, state.repository(account.did)
+        return account, pds_view.repository(pds, account, listed=True)
 
     async def get_repo(request: Request) -> Answer:
         _, repository = active(request)
-        data = repository.export()
-        if pds.faults.cut_exports:
-            pds.faults.note("cut-export", pds.requests, repository.did)
-            data = _cut(data)
-        return Answer(data, content_type=CAR)
+        return Answer(pds_view.export(pds, repository), content_type=CAR)
 
     async def get_latest_commit(request: Request) -> Answer:
         if not pds.dialect.latest_commit:
             raise XrpcError(501, "MethodNotImplemented", "Method Not Implemented")
-        _, repository = active(request)
+        account, _ = active(request)
+        repository = pds_view.repository(pds, account, listed=False)
         return json_answer({"cid": cid.to_text(repository.commit), "rev": repository.rev})
 
     async def get_repo_status(request: Request) -> Answer:
@@ -46,7 +43,7 @@ def add(site: Site, pds: Pds) -> None:
         return json_answer(describe(account) | ({} if pds.status(account) else {"rev": rev(account)}))
 
     def rev(account: Hosted) -> str:
-        return state.repository(account.did).rev
+        return pds_view.repository(pds, account, listed=False).rev
 
     def describe(account: Hosted) -> dict[str, Any]:
         status = pds.status(account)
@@ -104,7 +101,7 @@ def add(site: Site, pds: Pds) -> None:
         page = hosted[at : at + limit]
         repos = []
         for account in page:
-            repository = state.repository(account.did)
+            repository = pds_view.repository(pds, account, listed=False)
             head = {"head": cid.to_text(repository.commit), "rev": repository.rev}
             repos.append(describe(account) | head)
         more = {"cursor": str(at + limit)} if len(page) == limit else {}
@@ -119,15 +116,3 @@ def add(site: Site, pds: Pds) -> None:
     site.get(f"{sync}getBlob", get_blob)
     site.get(f"{sync}listBlobs", list_blobs)
     site.get(f"{sync}listRepos", list_repos)
-
-
-def _cut(data: bytes) -> bytes:
-    """The CAR without its last blocks, ending where a block ends."""
-    reader = car.Reader()
-    blocks = reader.feed(data)
-    try:
-        reader.close()
-    except BadInput as error:
-        raise AssertionError("our own export is whole") from error
-    kept = blocks[: max(len(blocks) // 2, 1)]
-    return car.header(reader.roots) + b"".join(car.frame(*pair) for pair in kept)

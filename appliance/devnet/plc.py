@@ -6,7 +6,7 @@ Rules: https://web.plc.directory/spec/v0.1/did-plc . Recovery by an older key wi
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Any
 
@@ -14,11 +14,14 @@ import msgspec
 import orjson
 
 from appliance.devnet.entries import PlcOperation
-from appliance.devnet.http import Answer, Request, Site, XrpcError, json_answer
+from appliance.devnet.faults import PlcFaults
+from appliance.devnet.http import Answer, Handler, Request, Site, XrpcError, json_answer
 from appliance.devnet.times import iso_ms
 from appliance.errors import BadInput
 from appliance.protocol import cbor, cid, keys
 
+# Longer than anybody waits.
+HANG_S = 3600.0
 _DATA = ("verificationMethods", "rotationKeys", "alsoKnownAs", "services")
 _FIELDS = {"type", "prev", "sig", *_DATA}
 
@@ -100,9 +103,14 @@ class Directory:
         log = self._log.get(did)
         return log[-1] if log else None
 
-    def document(self, did: str) -> dict[str, Any] | None:
-        """None where the DID is unknown or given up."""
-        taken = self.latest(did)
+    def as_of(self, did: str, us: int) -> Taken | None:
+        """The operation that counted then."""
+        known = [taken for taken in self._log.get(did, []) if taken.created_us <= us]
+        return known[-1] if known else None
+
+    def document(self, did: str, as_of_us: int | None = None) -> dict[str, Any] | None:
+        """None where the DID is unknown or given up; now, or as it was."""
+        taken = self.latest(did) if as_of_us is None else self.as_of(did, as_of_us)
         if taken is None or taken.operation["type"] == "plc_tombstone":
             return None
         now = taken.operation
@@ -133,9 +141,20 @@ class Directory:
         return self._log.get(did, [])
 
 
-def site(directory: Directory) -> Site:
+def site(directory: Directory, faults: PlcFaults, sleep: Callable[[float], Awaitable[None]]) -> Site:
     """The directory's HTTP side."""
     result = Site()
+
+    async def around(request: Request, handler: Handler) -> Answer:
+        if faults.hang:
+            faults.note("hang", detail=request.path)
+            await sleep(HANG_S)
+        if faults.down or faults.hang:
+            faults.note("down", detail=request.path)
+            return json_answer({"message": "out of order"}, 503)
+        return await handler(request)
+
+    result.around = around
 
     async def answer(request: Request) -> Answer:
         did, _, rest = request.path.removeprefix("/").partition("/")
@@ -147,18 +166,22 @@ def site(directory: Directory) -> Site:
             except (BadInput, XrpcError) as error:
                 return json_answer({"message": error.message}, 400)
             return Answer(b"", content_type="text/plain")
+        then = directory.as_of(did, faults.stale_us) if faults.stale_us else None
+        if then is not None and then is not directory.latest(did):
+            faults.note("stale", did=did)
+            return _read(directory, did, rest, faults.stale_us)
         return _read(directory, did, rest)
 
     result.fallback = answer
     return result
 
 
-def _read(directory: Directory, did: str, rest: str) -> Answer:
+def _read(directory: Directory, did: str, rest: str, as_of_us: int | None = None) -> Answer:
     taken = directory.latest(did)
     if taken is None:
         return _missing(did)
     if rest == "":
-        document = directory.document(did)
+        document = directory.document(did, as_of_us)
         if document is None:
             return json_answer({"message": f"DID not available: {did}"}, 404)
         return Answer(orjson.dumps(document), content_type="application/did+ld+json")

@@ -15,6 +15,7 @@ import msgspec
 
 from appliance.clock import Clock
 from appliance.devnet import plc
+from appliance.devnet.chronicle import Chronicle
 from appliance.devnet.entries import (
     Account,
     AccountBody,
@@ -38,7 +39,7 @@ from appliance.devnet.repository import Change, Repository
 from appliance.errors import BadInput
 from appliance.protocol import cid
 from appliance.protocol.keys import Curve, PrivateKey
-from appliance.protocol.tid import TidGenerator
+from appliance.protocol.tid import TidGenerator, tid_of
 
 
 class Hosted:
@@ -98,6 +99,9 @@ class State:
         self.log = EventLog(self.journal, self._proofs, clock.now_us)
         self.directory = plc.Directory(clock.now_us, self._append)
         self._tids: dict[int, TidGenerator] = {}
+        self.chronicle: Chronicle | None = None
+        # A server that an account has left, and what it still answers with.
+        self.ghosts: dict[tuple[int, str], Repository] = {}
         for at, entry in self.journal.replay():
             self._take(at, entry)
         if self.started is None:
@@ -114,6 +118,15 @@ class State:
         """Signs the tokens of all PDSs; stays over restarts."""
         assert self.started is not None, "set when opened"
         return self.started.secret
+
+    def keep_chronicle(self) -> Chronicle:
+        """From now on every state of every repository is kept; it takes memory without end."""
+        if self.chronicle is None:
+            self.chronicle = Chronicle()
+            for account in self.accounts.values():
+                if account.repository is not None:
+                    self.chronicle.whole(account.repository, self.clock.now_us())
+        return self.chronicle
 
     def close(self) -> None:
         self.journal.close()
@@ -191,6 +204,7 @@ class State:
         assert account.repository is None, "filled once"
         rev = self.tid(account.pds)
         account.repository = Repository.begin(did, rev, account.key, records)
+        self._chronicle(account.repository)
         self._append(Bulk(did, rev, account.repository.commit_block, list(records.items())))
 
     def announce(self, did: str) -> None:
@@ -221,7 +235,7 @@ class State:
             self._update_document(account)
         self._tell(account, IdentityBody(handle))
 
-    def set_status(self, did: str, status: str | None) -> None:
+    def set_status(self, did: str, status: str | None, *, tell: bool = True) -> None:
         """None makes it active again; ``deleted`` is for good."""
         account = self.accounts[did]
         if account.status == status:
@@ -229,10 +243,67 @@ class State:
         if account.status == "deleted":
             raise BadInput("a deleted account stays deleted")
         self._keep(msgspec.structs.replace(account.entry, status=status))
+        if not tell:
+            return
         self._tell(account, AccountBody(active=status is None, status=status))
         if status is None:
             repository = self.repository(did)
             self._tell(account, SyncBody(repository.rev, repository.commit_block))
+
+    def claim_status(self, did: str, status: str | None) -> None:
+        """The streams say so; nothing else changes."""
+        self._tell(self.accounts[did], AccountBody(active=status is None, status=status))
+
+    def roll_back(self, did: str, steps: int) -> str:
+        """The repository as it was so many commits ago, told to nobody; needs the chronicle."""
+        if self.chronicle is None:
+            raise BadInput("only what a chronicle has kept can come back")
+        account = self.accounts[did]
+        revs = self.chronicle.revs(did)
+        rev = revs[max(len(revs) - 1 - steps, 0)]
+        account.repository = self.chronicle.repository(did, rev)
+        self.chronicle.returned(did, rev, self.clock.now_us())
+        self._append(Bulk(did, rev, account.repository.commit_block, list(account.repository.records())))
+        return rev
+
+    def bring_in(self, did: str, records: Mapping[str, bytes], *, sync: bool = False) -> None:
+        """More records at once, as an import makes them: a new head that no commit leads to."""
+        account = self.accounts[did]
+        before = self.repository(did)
+        rev = self.tid(account.pds, after=before.rev)
+        self._replace(account, rev, dict(before.records()) | dict(records))
+        if sync:
+            self._tell(account, SyncBody(rev, self.repository(did).commit_block))
+
+    def rotate_key(self, did: str, *, tell: bool = True) -> None:
+        """Another signing key at the same server."""
+        account = self.accounts[did]
+        key = self._make_key(f"{did}/{self.log.end}", "signing", "k256")
+        self._keep(msgspec.structs.replace(account.entry, signing_key=_store_key(key)))
+        self._update_document(account)
+        rev = self.tid(account.pds, after=self.repository(did).rev)
+        self._replace(account, rev, dict(self.repository(did).records()))
+        if tell:
+            self._tell(account, IdentityBody(account.handle))
+            self._tell(account, SyncBody(rev, self.repository(did).commit_block))
+
+    def begin_anew(self, did: str) -> None:
+        """What was deleted exists again, empty, with the revs of a clock that is far behind."""
+        account = self.accounts[did]
+        self._keep(msgspec.structs.replace(account.entry, status=None))
+        self._replace(account, tid_of(account.entry.created_us - 1_000_000, account.pds), {})
+        self._tell(account, IdentityBody(account.handle))
+        self._tell(account, AccountBody(active=True, status=None))
+        self._tell(account, SyncBody(self.repository(did).rev, self.repository(did).commit_block))
+
+    def leave_behind(self, did: str, pds: int) -> None:
+        """Moves, and the old server goes on as if it had not."""
+        account = self.accounts[did]
+        left = account.pds
+        self.ghosts[left, did] = Repository(
+            did, self.repository(did).commit_block, self.repository(did).records()
+        )
+        self.migrate(did, pds)
 
     def migrate(self, did: str, pds: int) -> None:
         """To another PDS with a new signing key: identity, account, then the repository's new head."""
@@ -247,6 +318,7 @@ class State:
         repository = self.repository(did)
         rev = self.tid(pds, after=repository.rev)
         commit = repository.resign(rev, account.key)
+        self._chronicle(repository)
         self._append(Bulk(did, rev, commit, list(repository.records())))
         self._tell(account, IdentityBody(account.handle))
         self._tell(account, AccountBody(active=True, status=None))
@@ -261,6 +333,8 @@ class State:
 
     def status_at(self, pds: int, account: Hosted) -> str | None:
         """The account's status as this PDS sees it; None while active there."""
+        if (pds, account.did) in self.ghosts and account.pds != pds:
+            return None
         return account.status if account.pds == pds else "deactivated"
 
     def hosted_by(self, pds: int) -> list[Hosted]:
@@ -274,14 +348,17 @@ class State:
         assert repository is not None, "only a new account has none"
         return repository
 
-    def write(self, did: str, changes: Iterable[Change]) -> Event:
+    def write(self, did: str, changes: Iterable[Change], *, rev: str | None = None) -> Event:
         """One commit; the streams tell it. Raises BadInput where a delete finds nothing."""
         account = self.accounts[did]
         repository = self.repository(did)
-        rev = self.tid(account.pds, after=repository.rev)
+        rev = rev or self.tid(account.pds, after=repository.rev)
         body, nodes = repository.plan(list(changes), rev, account.key)
         event = self._tell(account, body, nodes)
         repository.apply(body)
+        if self.chronicle is not None:
+            changes_made = [(write.path, write.block) for write in body.writes]
+            self.chronicle.changed(repository, event.time_us, changes_made)
         return event
 
     # ---- blobs, preferences, tokens
@@ -310,6 +387,16 @@ class State:
         self._keep(Preferences(did, items))
 
     # ---- inside
+
+    def _replace(self, account: Hosted, rev: str, records: Mapping[str, bytes]) -> None:
+        """Another repository in the place of the one there is."""
+        account.repository = Repository.begin(account.did, rev, account.key, records)
+        self._chronicle(account.repository)
+        self._append(Bulk(account.did, rev, account.repository.commit_block, list(records.items())))
+
+    def _chronicle(self, repository: Repository) -> None:
+        if self.chronicle is not None:
+            self.chronicle.whole(repository, self.clock.now_us())
 
     def _tell(
         self,

@@ -24,7 +24,15 @@ Opener: TypeAlias = Callable[[Request], Callable[[Socket], Awaitable[None]]]
 class StreamServer:
     """One origin that serves streams."""
 
-    def __init__(self, site: Site, openers: dict[str, Opener], subprotocol: str = "") -> None:
+    def __init__(
+        self,
+        site: Site,
+        openers: dict[str, Opener],
+        subprotocol: str = "",
+        too_long: Callable[[str], bool] | None = None,
+    ) -> None:
+        """``too_long`` tells which addresses are refused with 414."""
+        self._too_long = too_long
         self.site = site
         self._openers = openers
         self._subprotocol = subprotocol
@@ -50,6 +58,8 @@ class StreamServer:
         headers = {name.lower(): value for name, value in handshake.headers.raw_items()}
         request = request_of("GET", handshake.path, headers)
         opener = self._openers.get(request.path)
+        if self._too_long is not None and self._too_long(handshake.path):
+            return _response(Answer(b"", status=414, content_type="text/plain"))
         if opener is None:
             return _response(await self.site.answer(request))
         if headers.get("upgrade", "").lower() != "websocket":

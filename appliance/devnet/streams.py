@@ -14,6 +14,7 @@ from appliance.clock import Clock
 from appliance.devnet.faults import StreamFaults
 from appliance.devnet.http import Disconnected
 from appliance.devnet.log import EventLog, Told
+from appliance.devnet.losses import Losses
 from appliance.devnet.wire import Row
 
 _BATCH = 128
@@ -83,6 +84,7 @@ class Stream:
         self.name = name
         self.log = log
         self.faults = StreamFaults()
+        self.losses = Losses()
         self.connections = 0
         self._clock = clock
         self._stop = stop
@@ -97,6 +99,14 @@ class Stream:
         if by_count == 1:
             return 1
         return min(by_count, self.log.at_time(self._clock.now_us() - self._retention_us))
+
+    def too_long(self, address: str) -> bool:
+        """Whether a proxy before this host refuses that address."""
+        most = self.faults.url_max
+        if not most or len(address) <= most:
+            return False
+        self.faults.note("url", len(address))
+        return True
 
     async def serve(
         self,
@@ -131,9 +141,11 @@ class Stream:
         gate: asyncio.Event | None,
     ) -> None:
         faults = self.faults
-        sent = 0
+        sent = replayed = 0
         if gate is not None:
             await gate.wait()
+        # What is there already is replayed; what comes later is live.
+        live_from = self.log.end
         while True:
             batch = self.log.read(n, _BATCH)
             if not batch:
@@ -144,8 +156,17 @@ class Stream:
                     while faults.mute:
                         faults.note("mute", row.position)
                         await self._clock.sleep(0.05)
-                    if faults.swallows(row):
+                    if faults.swallows(row) or faults.hides(row) or self.losses.swallow(told.event):
                         continue
+                    if told.event.n < live_from:
+                        if faults.race_events and told.event.n >= live_from - faults.race_events:
+                            faults.note("race", row.position, row.did, row.collection)
+                            continue
+                        replayed += 1
+                    elif faults.outbox_events and replayed >= faults.outbox_events:
+                        faults.note("outbox", row.position)
+                        await socket.abort()
+                        return
                     if faults.delay_s:
                         faults.note("delay", row.position)
                         await self._clock.sleep(faults.delay_s)

@@ -70,9 +70,9 @@ class World:
             wait = due - clock.monotonic_s()
             if wait > 0:
                 await clock.sleep(wait)
-            elif wait < -1:
-                # Whoever can't keep up doesn't try to make up for it later.
-                due = clock.monotonic_s()
+            else:
+                # Whoever can't keep up doesn't try to make up for it later, nor keep the servers waiting.
+                due = max(due, clock.monotonic_s() - 1)
                 await asyncio.sleep(0)
             self.act()
 

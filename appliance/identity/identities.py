@@ -23,7 +23,7 @@ from appliance.protocol import did_document
 from appliance.protocol.syntax import is_did, is_handle, normalise_did, normalise_handle
 from appliance.store import actors
 from appliance.store import identities as rows
-from appliance.store.database import Database, Transaction
+from appliance.store.database import OWN_FAULTS, Database, Transaction
 
 log = telemetry.Log("identity")
 LOOKUPS = telemetry.counter("identity_lookups", "DID documents asked for.", ["outcome"])
@@ -38,6 +38,11 @@ DUE_AT_ONCE = 200
 DUE_PARALLEL = 8
 RETRY_S = 300.0
 CLAIM_S = 120.0
+POLL_S = 1.0
+# Events may be lost: who is tracked is read again daily, a few at a time.
+RECHECK_EVERY_S = 60.0
+RECHECK_AT_ONCE = 60
+RECHECK_RETRY_S = 3600.0
 
 Moved = Callable[[Transaction, int], None]
 
@@ -80,6 +85,9 @@ class Identities:
         self._nobody: TTLCache[str, None] = TTLCache(UNKNOWN_MAX, UNKNOWN_FOR_S, timer=clock.monotonic_s)
         self._asking: dict[str, asyncio.Task[str | None]] = {}
         self._wake = asyncio.Event()
+        # Tracked accounts whose document could not be read again; it is tried later.
+        self._not_now: TTLCache[str, None] = TTLCache(UNKNOWN_MAX, RECHECK_RETRY_S, timer=clock.monotonic_s)
+        self._recheck_s = clock.monotonic_s() + RECHECK_EVERY_S
 
     async def get(self, did: str, *, max_age_s: float = GOOD_FOR_S) -> Identity:
         """Who this is, from a document of at most that age.
@@ -99,6 +107,13 @@ class Identities:
         await self.document(did)
         known = await self._database.read(lambda r: rows.find(r, did))
         assert known is not None
+        return Identity(known.did, known.handle, known.pds, known.signing_key)
+
+    async def last_known(self, did: str) -> Identity | None:
+        """By the last document that was read, however old; None for one never read. Asks nobody."""
+        known = await self._database.read(lambda r: rows.find(r, did))
+        if known is None or (known.pds is None and known.signing_key is None):
+            return None
         return Identity(known.did, known.handle, known.pds, known.signing_key)
 
     async def document(self, did: str) -> did_document.Identity:
@@ -191,9 +206,10 @@ class Identities:
         self._wake.set()
 
     async def run(self) -> None:
-        """Read the documents of accounts that are due, for ever."""
+        """Read the documents of accounts that are due, and of tracked ones once a day, for ever."""
         while True:
             self._wake.clear()
+            await self._recheck()
             due = await self._database.read(lambda r: rows.due(r, self._clock.now_us(), DUE_AT_ONCE))
             waiting = list(due)
 
@@ -205,13 +221,38 @@ class Identities:
                 for _ in range(DUE_PARALLEL):
                     group.create_task(worker())
             if not due:
-                await _either(self._wake.wait(), self._clock.sleep(1.0))
+                await _either(self._wake.wait(), self._clock.sleep(POLL_S))
+
+    async def _recheck(self) -> None:
+        """Read documents that are a day old and confirm their handles, though no event told of a change."""
+        if self._clock.monotonic_s() < self._recheck_s:
+            return
+        self._recheck_s = self._clock.monotonic_s() + RECHECK_EVERY_S
+        before_us = self._clock.now_us() - round(GOOD_FOR_S * 1e6)
+        without = list(self._not_now)
+        waiting = await self._database.read(lambda r: rows.stale(r, before_us, without, RECHECK_AT_ONCE))
+
+        async def worker() -> None:
+            while waiting:
+                did = waiting.pop()
+                self.forget(did)
+                try:
+                    await self.document(did)
+                except ApplianceError as error:
+                    self._not_now[did] = None
+                    log.info("identity_put_off", did=did, error=error)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(DUE_PARALLEL):
+                group.create_task(worker())
 
     async def _read_due(self, did: str) -> None:
         self.forget(did)
         try:
             await self.document(did)
         except ApplianceError as error:
+            if error.name in OWN_FAULTS:
+                raise  # our own disk refuses: that says nothing about them
             log.info("identity_put_off", did=did, error=error)
             wait_s = RETRY_S if isinstance(error, Unavailable) else GOOD_FOR_S
             until_us = self._clock.now_us() + round(wait_s * 1e6)

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from appliance.errors import ApplianceError, BadInput, Corrupt
-from appliance.ingest import accounts, merge
+from appliance.ingest import accounts, chain, merge
 from appliance.ingest.merge import Fact, Rules, Verdict
 from appliance.ingest.tracked import Tracked
 from appliance.protocol.events import (
@@ -21,18 +21,20 @@ from appliance.protocol.events import (
     BrokenEvent,
     CommitEvent,
     Event,
+    HeadEvent,
     IdentityEvent,
     SyncEvent,
 )
 from appliance.protocol.syntax import is_record_key, is_tid, normalise_did
 from appliance.protocol.tid import tid_of
-from appliance.store import actors, dead_letters, fetches, records, repos, upstreams
+from appliance.store import actors, coverage, dead_letters, fetches, findings, records, repos, upstreams
 from appliance.store.collections import NUMBERS
 from appliance.store.database import Transaction
 
 # A rev may be this far ahead of our clock: https://atproto.com/specs/sync
 REV_AHEAD_MAX_US = 5 * 60 * 1_000_000
 _LAST_CLOCK = 1023
+_LAST_TID_US = 2**53 - 1
 # Version 1, DAG-CBOR, SHA-256, in base32: https://atproto.com/specs/data-model
 _CID_OF_RECORD = "bafyrei"
 _CID_LENGTH = 59
@@ -42,9 +44,10 @@ class Batch(msgspec.Struct, frozen=True):
     """Events of one upstream in its order, and where they end: one commit.
 
     ``seq`` is the upstream's number of the last event where the wire has numbers; ``time_us`` its
-    clock there. Both are None when nothing has moved yet. ``archived``: the events are read from the
-    upstream's archive, by accounts: whom they make tracked is covered from now on only, because what the
-    archive goes on to tell of them was not asked for.
+    clock there. Both are None when nothing has moved yet. ``line`` is the key of the position where that
+    isn't the upstream alone. Of a connection that is not in force the position is not stored (``stored``).
+    ``archived``: the events are read from the upstream's archive, by accounts: whom they make tracked is
+    covered from now on only, because what the archive goes on to tell of them was not asked for.
     """
 
     upstream: str
@@ -52,6 +55,8 @@ class Batch(msgspec.Struct, frozen=True):
     seq: int | None
     time_us: int | None
     events: list[Event]
+    line: str = ""
+    stored: bool = True
     archived: bool = False
 
 
@@ -83,7 +88,8 @@ class Applier:
         a savepoint of its own. Raises where our own store is at fault.
         """
         tally = self._apply_all(tx, batch, now_us)
-        upstreams.save(tx, batch.upstream, batch.wire, batch.seq, batch.time_us, len(batch.events), now_us)
+        if batch.stored:
+            self._reached(tx, batch, now_us)
         return tally
 
     def apply_history(
@@ -136,6 +142,13 @@ class Applier:
         run.end()
         return run.tally
 
+    def _reached(self, tx: Transaction, batch: Batch, now_us: int) -> None:
+        name = batch.line or batch.upstream
+        upstreams.save(tx, name, batch.wire, batch.seq, batch.time_us, len(batch.events), now_us)
+        if not batch.line and not batch.archived and batch.time_us is not None:
+            # Everybody is read: whoever was wanted before there was a position is covered from here on.
+            coverage.prove(tx, batch.time_us, None)
+
     def _take_alone(self, tx: Transaction, run: _Run, event: Event) -> None:
         before = msgspec.structs.replace(run.tally)
         try:
@@ -163,12 +176,18 @@ class _Run:
         self._now_us = now_us
         self._too_new = tid_of(max(now_us + REV_AHEAD_MAX_US, 0), _LAST_CLOCK)
         self._revs: dict[int, tuple[str, int, bool]] = {}
+        self._checked = batch is not None and batch.wire == "relay"
+        self._head = ("", "")
+        # Has a scan met something that this stream may be about to bring?
+        self._awaited = findings.any_in_flight(tx)
 
     def take(self, event: Event) -> None:
         if event.did is not None and event.did.startswith("did:web:"):
             event = _in_one_spelling(event)
         if isinstance(event, CommitEvent):
             self._commit(event)
+        elif isinstance(event, HeadEvent):
+            self._follow(event)
         elif isinstance(event, AccountEvent):
             actor = self._concerned(event.did, event.time_us)
             if actor is not None:
@@ -179,7 +198,7 @@ class _Run:
                 accounts.identity_changed(self._tx, actor)
         elif isinstance(event, SyncEvent):
             # Its replacement rows have no end mark: clearing the repository would blink empty.
-            self._suspect(event.did, "the repository jumped")
+            self._jumped(event)
         elif event.did is None or self._is_tracked(event.did):
             self.bury(event, event.error)
         else:
@@ -199,7 +218,10 @@ class _Run:
         dead_letters.add(self._tx, self._upstream, self._position, did, _raw(event), error, self._now_us)
         self.tally.dead += 1
         if did is not None:
-            self._suspect(did, "an event could not be applied")
+            # What an archive tells has the time of its telling, which says nothing of what is missing.
+            told = self._batch is not None and not self._batch.archived
+            at_us = event.time_us or None if told else None
+            self._suspect(did, "an event could not be applied", at_us)
 
     def _commit(self, event: CommitEvent) -> None:
         collection = NUMBERS.get(event.collection)
@@ -211,7 +233,9 @@ class _Run:
             actor, epoch = found, None
         else:
             actor, epoch = repo
-        if event.rev > self._too_new or not is_tid(event.rev):
+        if repo is not None and self._came_unchecked(event, actor):
+            self._suspect(event.did, "a commit came unchecked", event.time_us)
+        if self._is_too_new(event) or not is_tid(event.rev):
             self.bury(event, "the rev lies in the future" if is_tid(event.rev) else "the rev is not a TID")
             return
         if collection is None:
@@ -232,7 +256,7 @@ class _Run:
                 self.bury(event, "not a CID of a record")
                 return
         else:
-            self._suspect(event.did, "an unknown operation")
+            self._suspect(event.did, "an unknown operation", event.time_us)
             return
         fact = Fact(
             did=event.did,
@@ -251,9 +275,11 @@ class _Run:
         )
         verdict = merge.put(self._tx, fact, self._rules)
         if verdict is Verdict.CONFLICT:
-            self._suspect(event.did, "one version with two values")
+            self._suspect(event.did, "one version with two values", event.time_us)
             return
         self._note_rev(actor, event)
+        if verdict is not Verdict.APPLIED and self._awaited:
+            findings.came_late(self._tx, actor, collection, event.rkey, cid, self._now_us)
         tally = self.tally
         if verdict is Verdict.APPLIED:
             tally.applied += 1
@@ -308,13 +334,39 @@ class _Run:
         record = records.mention(self._tx, f"at://{event.did}/{event.collection}/{event.rkey}")
         if record is not None:
             fetches.want(self._tx, "record", record, 0, self._now_us)
-        self._suspect(event.did, "a record came without its body")
+        self._suspect(event.did, "a record came without its body", event.time_us)
         self._note_rev(actor, event)
 
-    def _suspect(self, did: str, reason: str) -> None:
+    def _follow(self, event: HeadEvent) -> None:
+        self._head = (event.did, event.rev)
+        repo = self._tracked.find(event.did)
+        if repo is not None:
+            doubt, since_us = chain.follow(self._tx, repo.actor, event)
+            if doubt:
+                self._suspect(event.did, doubt, since_us)
+
+    def _jumped(self, event: SyncEvent) -> None:
+        repo = self._tracked.find(event.did)
+        if repo is not None:
+            self._suspect(event.did, chain.JUMPED, chain.last_good_us(self._tx, repo.actor))
+
+    def _suspect(self, did: str, reason: str, from_us: int | None) -> None:
         repo = self._tracked.find(did)
-        if repo is not None and repos.suspect(self._tx, repo.actor, reason, self._now_us):
+        if repo is not None and repos.suspect(self._tx, repo.actor, reason, self._now_us, from_us=from_us):
             self.tally.suspected += 1
+
+    def _came_unchecked(self, event: CommitEvent, actor: int) -> bool:
+        """Whether it was read before its account became tracked, so that nobody looked at its signature, and
+        no snapshot is under way that overwrites what it says."""
+        if not self._checked or self._head == (event.did, event.rev):
+            return False
+        return not chain.is_being_read(self._tx, actor, event.rev)
+
+    def _is_too_new(self, event: CommitEvent) -> bool:
+        """Ahead of our clock and of the upstream's: either of them may be wrong."""
+        return event.rev > self._too_new and event.rev > tid_of(
+            min(max(event.time_us + REV_AHEAD_MAX_US, 0), _LAST_TID_US), _LAST_CLOCK
+        )
 
     def _is_tracked(self, did: str) -> bool:
         return self._tracked.find(did) is not None

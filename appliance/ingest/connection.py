@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import websockets.exceptions
-from websockets.asyncio.client import ClientConnection
 
 from appliance.clock import Clock
 from appliance.errors import Unavailable
+from appliance.ingest.skew import Skew
 from appliance.ingest.upstream import Chunk, Gap, Poisoned, Start, Wire
 
 SILENCE_BUSY_S = 15.0  # a stream of the whole network never pauses that long
@@ -18,18 +18,54 @@ BUSY_PER_S = 5.0
 BROKEN_MAX = 1000  # of a connection, without an account: then it speaks no language of ours
 
 
+class Ear:
+    """What the watch over a connection knows, and how somebody else ends it."""
+
+    __slots__ = ("_abort", "heard", "open", "why")
+
+    def __init__(self) -> None:
+        self.heard = 0
+        self.open = False  # nobody listens while the queue is full: that silence is our own
+        self.why = ""
+        self._abort: Callable[[], None] | None = None
+
+    def listens(self, abort: Callable[[], None]) -> None:
+        """The connection stands."""
+        self._abort = abort
+
+    def cut(self, why: str) -> None:
+        """End the connection, for that reason."""
+        self.why = why
+        if self._abort is not None:
+            self._abort()
+
+
 async def chunks(
-    wire: Wire, start: Start | None, clock: Clock, owed: Gap | None = None
+    wire: Wire,
+    start: Start | None,
+    clock: Clock,
+    owed: Gap | None = None,
+    ear: Ear | None = None,
+    *,
+    skew: Skew | None = None,
 ) -> AsyncGenerator[Chunk, None]:
     """Everything that comes after ``start``, in order; events of known numbers are left out.
 
     The first chunk is empty: it says that the connection stands, and carries ``owed``, a gap known
-    already. Where the first event shows that something is missing, the gap comes before it.
+    already. Where the first event shows that something is missing, the gap comes before it. ``ear`` lets
+    others end it; ``skew`` hears what time it is on the host.
     Always ends by raising: Poisoned, TooOld, Unavailable or BadInput.
     """
-    connection = await wire.open(start)
-    ear = _Ear()
-    watch = asyncio.create_task(_watch(connection, clock, ear))
+    try:
+        connection = await wire.open(start)
+    except websockets.exceptions.ConnectionClosed as error:
+        # Some wires speak first, and the other side may be gone by then.
+        raise Unavailable("the stream was closed before it began") from error
+    if skew is not None and connection.response is not None:
+        skew.opened(next(iter(connection.response.headers.get_all("Date")), None))
+    ear = ear or Ear()
+    ear.listens(connection.transport.abort)
+    watch = asyncio.create_task(_watch(clock, ear))
     try:
         if owed is not None:
             owed = owed._replace(to_us=max(owed.from_us, clock.now_us()))
@@ -57,40 +93,34 @@ async def chunks(
                 first = False
                 reason = outdated or (wire.missed(start, chunk) if start is not None else None)
                 if reason is not None and start is not None:
-                    begin_us = start.time_us or 0
-                    end_us = max(chunk.time_us or 0, begin_us)
+                    reached_us = start.time_us or 0
+                    begin_us = min(reached_us, chunk.time_us or reached_us)
+                    # A host that is behind says nothing of when it will be where we were.
+                    end_us = max(chunk.time_us or 0, reached_us)
+                    if begin_us < reached_us:
+                        end_us = max(end_us, clock.now_us())
                     yield Chunk([], None, None, 0, Gap(begin_us, end_us, reason))
                     if chunk.seq is not None and done is not None and chunk.seq < done:
                         done = None
             # Only what was taken before: a number that jumps must not make us deaf to the next ones.
             if done is not None and chunk.seq is not None and chunk.seq <= done:
                 continue
+            if skew is not None and chunk.time_us is not None:
+                skew.heard(chunk.time_us)
             yield chunk
     except websockets.exceptions.ConnectionClosed as error:
         sent = error.sent
         if sent is not None and sent.code == 1009:
             raise Poisoned("a frame is too large") from error
         code = error.rcvd.code if error.rcvd is not None else 1006
-        why = "the stream fell silent" if ear.silent else f"the stream was closed ({code})"
-        raise Unavailable(why) from error
+        raise Unavailable(ear.why or f"the stream was closed ({code})") from error
     finally:
         watch.cancel()
         # Closing politely waits for the other side, which may be the reason why we leave.
         connection.transport.abort()
 
 
-class _Ear:
-    """What the watch needs to know."""
-
-    __slots__ = ("heard", "open", "silent")
-
-    def __init__(self) -> None:
-        self.heard = 0
-        self.open = False  # nobody listens while the queue is full: that silence is our own
-        self.silent = False
-
-
-async def _watch(connection: ClientConnection, clock: Clock, ear: _Ear) -> None:
+async def _watch(clock: Clock, ear: Ear) -> None:
     """Cut a connection that answers pings but has nothing to say."""
     began_s = last_s = clock.monotonic_s()
     heard = 0
@@ -102,6 +132,5 @@ async def _watch(connection: ClientConnection, clock: Clock, ear: _Ear) -> None:
             continue
         busy = heard > BUSY_PER_S * max(last_s - began_s, 1.0)
         if now_s - last_s >= (SILENCE_BUSY_S if busy else SILENCE_QUIET_S):
-            ear.silent = True
-            connection.transport.abort()
+            ear.cut("the stream fell silent")
             return

@@ -15,7 +15,9 @@ from websockets.asyncio.client import ClientConnection
 
 from appliance.errors import ApplianceError, BadInput, Unavailable
 from appliance.ingest.jetstream import Account, Identity, account_event, identity_event, json_decoder
+from appliance.ingest.lists import EVERYBODY, Wanted
 from appliance.ingest.upstream import (
+    BEHIND,
     COLLECTIONS,
     FRAME_MAX,
     OTHER_HOST_MARGIN_US,
@@ -55,6 +57,7 @@ class _Envelope(msgspec.Struct, gc=False):
     commit: _Commit | None = None
     identity: msgspec.Raw = msgspec.Raw()
     account: msgspec.Raw = msgspec.Raw()
+    cursor: int = 0  # a seq, which only servers of v2 add
     type: str = msgspec.field(name="$type", default="")
 
 
@@ -72,13 +75,18 @@ _decode_account = json_decoder(Account)
 
 
 class JetstreamV1:
-    """One host's stream of all accounts."""
+    """One host's stream of all accounts, or of a list.
+
+    ``numbered`` once the server has shown that it is v2's: then nothing is lost where its replay ends.
+    """
 
     wire: WireName = "jetstream-v1"
 
-    def __init__(self, outbound: Outbound, url: str) -> None:
+    def __init__(self, outbound: Outbound, url: str, wanted: Wanted = EVERYBODY) -> None:
         self.name = f"{self.wire} {url}"
+        self.numbered = False
         self._url = url
+        self._wanted = wanted
         self._outbound = outbound
         self._plain = False
         self._inflater = Inflater(dictionaries.legacy())
@@ -86,16 +94,19 @@ class JetstreamV1:
 
     async def open(self, start: Start | None) -> ClientConnection:
         self._places = Places()
+        self.numbered = False
         # The filter goes in the first message: nothing is sent before it, and it has no length limit
-        # of proxies. An absent wantedDids is every account, which is what is wanted.
+        # of proxies. It is the only one: an update has no answer, so nothing could be proved by it.
         params: Params = {"requireHello": "true"}
         if not self._plain:
             params["compress"] = "true"
         if start is not None and (cursor := cursor_us(start, REWIND_US)) is not None:
             params["cursor"] = cursor
         connection = await self._outbound.websocket(with_params(self._url, params), max_size=FRAME_MAX)
-        hello = {"type": "options_update", "payload": {"wantedCollections": COLLECTIONS}}
-        await connection.send(orjson.dumps(hello).decode())
+        payload: dict[str, object] = {"wantedCollections": COLLECTIONS}
+        if self._wanted.dids is not None:
+            payload["wantedDids"] = self._wanted.asked
+        await connection.send(orjson.dumps({"type": "options_update", "payload": payload}).decode())
         return connection
 
     async def decode(self, message: bytes) -> Chunk | None:
@@ -107,6 +118,8 @@ class JetstreamV1:
         if envelope.type:
             raise Unavailable("this is not the wire of /subscribe", name="WrongWire")
         size = len(text) + 200
+        if envelope.cursor:
+            self.numbered = True
         did, time_us = envelope.did, envelope.time_us
         if not good_time(time_us) or not did:
             event = broken(self.wire, "an event without account or time", text, did or None)
@@ -136,11 +149,17 @@ class JetstreamV1:
     def missed(self, start: Start, first: Chunk) -> str | None:
         if start.time_us is None or first.time_us is None:
             return None
+        cursor = cursor_us(start, REWIND_US)
+        if cursor is not None and first.time_us < cursor:
+            # A cursor in the future is answered with the live tail, in silence.
+            return BEHIND
+        if self._wanted.dids is not None:
+            return None  # old or quiet: a list can't tell
         if not start.seen:
             tolerance_us = RETENTION_ASSUMED_US
         else:
             # On the same host the event at the position itself is within what is asked for again.
-            tolerance_us = 0 if start.same_host else OTHER_HOST_MARGIN_US
+            tolerance_us = 0 if start.same_host else max(OTHER_HOST_MARGIN_US, start.margin_us)
         return "the stream begins later than asked" if first.time_us > start.time_us + tolerance_us else None
 
     def _commit(self, commit: _Commit | None, did: str, time_us: int) -> CommitEvent:

@@ -17,7 +17,9 @@ from websockets.asyncio.client import ClientConnection
 from appliance import telemetry
 from appliance.errors import ApplianceError, BadInput, Unavailable
 from appliance.ingest.jetstream import Account, Identity, Sync, account_event, identity_event, json_decoder
+from appliance.ingest.lists import EVERYBODY, Wanted
 from appliance.ingest.upstream import (
+    BEHIND,
     COLLECTIONS,
     FRAME_MAX,
     SKIPPED,
@@ -92,15 +94,16 @@ _decode_account = json_decoder(Account)
 
 
 class JetstreamV2:
-    """One host's stream of all accounts."""
+    """One host's stream of all accounts, or of a short list."""
 
     wire: WireName = "jetstream-v2"
 
-    def __init__(self, outbound: Outbound, url: str, cache: Path) -> None:
+    def __init__(self, outbound: Outbound, url: str, cache: Path, wanted: Wanted = EVERYBODY) -> None:
         self.name = f"{self.wire} {url}"
         self._url = url
         self._outbound = outbound
         self._cache = cache / "zstd"
+        self._wanted = wanted
         self._plain = False
         self._dictionary: tuple[int, bytes] | None = None
         self._inflater = Inflater(None)
@@ -151,8 +154,15 @@ class JetstreamV2:
         return changed
 
     def missed(self, start: Start, first: Chunk) -> str | None:
-        if not start.same_host or start.seq is None or first.seq is None:
-            return None  # asked by time; a time that is too old is announced
+        if first.seq is None:
+            return None
+        if not start.same_host or start.seq is None:
+            # A time that is too old is announced; one in the future is not.
+            cursor = cursor_us(start, 0)
+            late = cursor is not None and first.time_us is not None and first.time_us < cursor
+            return BEHIND if late else None
+        if self._wanted.dids is not None:
+            return "the host's numbers start over" if first.seq < start.seq else None
         # The seq itself is asked for again, so it comes first unless something is wrong.
         if first.seq < start.seq:
             return "the host's numbers start over"
@@ -163,6 +173,9 @@ class JetstreamV2:
 
     async def _connect(self, start: Start | None, dictionary: tuple[int, bytes] | None) -> ClientConnection:
         params: Params = {"collections": list(COLLECTIONS)}
+        if self._wanted.dids is not None:
+            # Few accounts: without the other filter each rev of theirs is told.
+            params = {"dids": self._wanted.asked}
         if start is not None:
             if start.same_host and start.seq is not None:
                 params["cursor"] = start.seq

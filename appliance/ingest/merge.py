@@ -41,7 +41,8 @@ class Fact(msgspec.Struct, gc=False):
     ``found``: somebody came upon the key in its repository, so ``at_us`` is no more than the latest moment at
     which it can have been written.
     ``cover_us`` is the upstream's time now, from which on whoever becomes tracked is covered;
-    ``tracks`` is set by ``put`` to the actor who became tracked by this fact.
+    ``tracks`` is set by ``put`` to the actor who became tracked by this fact, ``before`` to the CID that
+    lived here until then.
     """
 
     did: str
@@ -59,6 +60,7 @@ class Fact(msgspec.Struct, gc=False):
     found: bool = False
     cover_us: int | None = None
     tracks: int | None = None
+    before: str | None = None
 
 
 _NO_ROW: Final = (None,) * 10
@@ -68,6 +70,7 @@ def put(tx: Transaction, fact: Fact, rules: Rules) -> Verdict:
     """Store the fact if nothing newer is known of its key, and let the index follow."""
     row = records.at(tx, fact.actor, fact.collection, fact.rkey) or _NO_ROW
     record, state, epoch, rev, n, old_cid, *order, old_scan = row
+    fact.before = old_cid
     live = fact.scan is None
     version = (fact.epoch if fact.epoch is not None else epoch or 0, fact.rev, fact.n)
     if not state:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from appliance import crash_points
 from appliance.errors import NotFound
-from appliance.ingest import merge
+from appliance.ingest import losses, merge
 from appliance.ingest.merge import Fact, Rules, Verdict
-from appliance.store import actors, collections, records, repos, scans
+from appliance.store import actors, collections, findings, records, repos, scans
 from appliance.store.database import Transaction
+from appliance.store.findings import Difference
 
 
 class Seen(NamedTuple):
@@ -110,25 +112,26 @@ def snapshot_row(
     scan: int,
     now_us: int,
 ) -> Verdict:
-    """One row that the scan saw, at the version of the scan."""
-    return merge.put(
-        tx,
-        Fact(
-            did=did,
-            actor=actor,
-            collection=collection,
-            rkey=rkey,
-            epoch=epoch,
-            rev=base_rev,
-            n=records.SNAPSHOT,
-            cid=cid,
-            body=body,
-            at_us=now_us,
-            now_us=now_us,
-            scan=scan,
-        ),
-        rules,
+    """One row that the scan saw, at the version of the scan. Where an earlier scan had read the collection
+    to its end and the stream should have kept it right since, a difference becomes a finding."""
+    fact = Fact(
+        did=did,
+        actor=actor,
+        collection=collection,
+        rkey=rkey,
+        epoch=epoch,
+        rev=base_rev,
+        n=records.SNAPSHOT,
+        cid=cid,
+        body=body,
+        at_us=now_us,
+        now_us=now_us,
+        scan=scan,
     )
+    verdict = merge.put(tx, fact, rules)
+    if verdict is Verdict.APPLIED and fact.before != cid:
+        losses.met_by_scan(tx, actor, Difference(collection, rkey, fact.before, cid), epoch, base_rev, now_us)
+    return verdict
 
 
 def collection_done(
@@ -137,22 +140,27 @@ def collection_done(
     """The scan has read the whole collection: bury what it did not see, raise the floor; how many."""
     version = (epoch, base_rev, records.SNAPSHOT)
     buried = 0
-    for record, state in records.unseen(tx, actor, collection, version, scan):
+    for record, state, rkey, cid in records.unseen(tx, actor, collection, version, scan):
         records.bury(tx, record, version, now_us)
+        if state in (records.LIVING, records.INVALID):
+            extra = Difference(collection, rkey, cid, None)
+            losses.met_by_scan(tx, actor, extra, epoch, base_rev, now_us)
         if state != records.DELETED:
             buried += 1
             merge.ended(tx, record, collection, state, now_us)
     scans.raise_floor(tx, actor, collection, epoch, base_rev)
+    crash_points.reach("absence-before-commit")
     return buried
 
 
 def finish_scan(
-    tx: Transaction, scan_id: int, now_us: int, *, read: tuple[int, ...]
+    tx: Transaction, scan_id: int, now_us: int, *, read: tuple[int, ...], data_cid: str | None = None
 ) -> repos.Certificate | None:
     """SCANNING -> LIVE (or SUSPECT, if doubt came up on the way). Raises NotFound when the scan has ended.
 
     ``read`` are all collections that the scan read; the certificate's digest covers them. A scan that
-    was windowed somewhere gives none, and none is returned.
+    was windowed somewhere gives none, and none is returned. ``data_cid`` is the root of the tree that a
+    signed scan walked.
     """
     scan = scans.find(tx, scan_id)
     if scan is None:
@@ -163,9 +171,10 @@ def finish_scan(
         digest, count = records.digest(tx, scan.actor, list(read))
         certificate = repos.Certificate(scan.base_rev, scan.method, digest, count)
     scans.end(tx, scan.id)
-    if not repos.finalise(tx, scan.actor, scan.epoch, scan.base_rev, certificate, now_us):
+    if not repos.finalise(tx, scan.actor, scan.epoch, scan.base_rev, certificate, now_us, data_cid=data_cid):
         raise NotFound("the repository is not being scanned")
     actors.applied_rev(tx, scan.actor, scan.base_rev, now_us)
+    findings.settle(tx, scan.actor, now_us)
     repo = repos.find(tx, scan.actor)
     return certificate if repo is not None and repo.state == "LIVE" else None
 

@@ -14,12 +14,12 @@ from appliance import telemetry
 from appliance.errors import BadInput, Unavailable
 from appliance.protocol.events import BrokenEvent, Event
 from appliance.store import collections
+from appliance.store.database import Transaction
 
 Envelope = TypeVar("Envelope")
 WireName: TypeAlias = Literal["jetstream-v1", "jetstream-v2", "relay"]
 
-# The filter of every Jetstream connection: all accounts, and what we keep. Which accounts count is
-# decided here, so that coverage never depends on whom somebody follows.
+# The collections that every Jetstream connection asks for: what we keep.
 COLLECTIONS: Final = tuple(collections.NUMBERS)
 
 FRAME_MAX: Final = 32 * 1024 * 1024  # a websocket message beyond this ends the connection
@@ -30,6 +30,8 @@ OTHER_HOST_MARGIN_US: Final = 60_000_000
 RETENTION_ASSUMED_US: Final = 20 * 3600 * 1_000_000
 FIRST_TIME_US: Final = 10**15  # 2001: smaller numbers are seconds, milliseconds or seqs by mistake
 LAST_TIME_US: Final = 10**16
+# Why the first event shows that our position lies in the host's future.
+BEHIND: Final = "the host is behind our position"
 _PLACES_MAX: Final = 65_536
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _WINDOW_MAX: Final = 8 * 1024 * 1024
@@ -50,7 +52,8 @@ class Gap(NamedTuple):
 
 class Chunk(NamedTuple):
     """What one frame said. ``seq`` and ``time_us`` are the position after it, None where it tells none;
-    ``size`` is what it weighs in the queue. ``outdated``: the host says that it skips something."""
+    ``size`` is what it weighs in the queue. ``outdated``: the host says that it skips something.
+    ``note`` is run in the transaction of the events, after them."""
 
     events: list[Event]
     seq: int | None
@@ -58,19 +61,22 @@ class Chunk(NamedTuple):
     size: int
     gap: Gap | None = None
     outdated: str = ""
+    note: Callable[[Transaction], None] | None = None
 
 
 class Start(NamedTuple):
     """Where to go on: the last event taken. ``seq`` means something to the same host alone.
 
     ``seen`` is False when no event was there yet, just a connection: then the time of the first event
-    says nothing about what may be missing before it.
+    says nothing about what may be missing before it. ``margin_us`` asks for more before the position than
+    is usual.
     """
 
     seq: int | None
     time_us: int | None
     same_host: bool
     seen: bool = True
+    margin_us: int = 0
 
 
 class TooOld(Unavailable):
@@ -203,7 +209,7 @@ def cursor_us(start: Start, rewind_us: int) -> int | None:
     if start.time_us is None:
         return None
     margin_us = rewind_us if start.same_host else OTHER_HOST_MARGIN_US
-    cursor = start.time_us - margin_us
+    cursor = start.time_us - max(margin_us, start.margin_us)
     # A cursor in another unit would be taken for a seq, or for the future: a silent gap.
     assert FIRST_TIME_US <= cursor < LAST_TIME_US, cursor
     return cursor

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Hashable
+from typing import Generic, TypeVar
 
 from appliance.ingest.upstream import Chunk
 
+Source = TypeVar("Source", bound=Hashable)
 
-class Waiting:
-    """A queue bounded by bytes and by events; nothing in it is ever dropped. One reader, one writer."""
+
+class Waiting(Generic[Source]):
+    """A queue bounded by bytes and by events; nothing in it is ever dropped. Many readers, one writer."""
 
     def __init__(self, bytes_max: int, events_max: int) -> None:
         self._bytes_max = bytes_max
         self._events_max = events_max
-        self._chunks: deque[tuple[str, Chunk]] = deque()
+        self._chunks: deque[tuple[Source, Chunk]] = deque()
         self._filled = asyncio.Event()
         self._enough = asyncio.Event()
         self._room = asyncio.Event()
@@ -23,11 +27,11 @@ class Waiting:
         self.events = 0
         self.bytes = 0
 
-    async def put(self, upstream: str, chunk: Chunk) -> None:
+    async def put(self, source: Source, chunk: Chunk) -> None:
         """Append, after waiting for room."""
-        if not self._room.is_set():
+        while not self._room.is_set():
             await self._room.wait()
-        self._chunks.append((upstream, chunk))
+        self._chunks.append((source, chunk))
         # An empty chunk moves the position: it takes a place too.
         self.events += len(chunk.events) or 1
         self.bytes += chunk.size
@@ -48,18 +52,20 @@ class Waiting:
             self._enough.clear()
             await self._enough.wait()
 
-    def take(self, events_max: int) -> tuple[str, list[Chunk]]:
-        """Chunks of one upstream, in order, of about so many events; there must be some."""
-        upstream = self._chunks[0][0]
-        taken: list[Chunk] = []
+    def take(self, events_max: int) -> dict[Source, list[Chunk]]:
+        """About so many events, in order for each source; there must be some.
+
+        Between sources the order is lost, which the merge rule allows.
+        """
+        taken: dict[Source, list[Chunk]] = {}
         count = 0
         while self._chunks and count < events_max:
-            name, chunk = self._chunks[0]
+            source, chunk = self._chunks[0]
             # A gap comes before what follows it, in a commit of its own beginning.
-            if name != upstream or (taken and chunk.gap is not None):
+            if taken and chunk.gap is not None:
                 break
             self._chunks.popleft()
-            taken.append(chunk)
+            taken.setdefault(source, []).append(chunk)
             count += len(chunk.events) or 1
             self.bytes -= chunk.size
         self.events -= count
@@ -67,7 +73,7 @@ class Waiting:
             self._filled.clear()
         if self.events < self._events_max and self.bytes < self._bytes_max:
             self._room.set()
-        return upstream, taken
+        return taken
 
     def __len__(self) -> int:
         return len(self._chunks)

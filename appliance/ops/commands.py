@@ -13,12 +13,18 @@ from appliance.feeds.publishing import Publishing
 from appliance.identity.identities import Identities
 from appliance.members import commands as members
 from appliance.ops.control import Command
+from appliance.ops.status import Status
 from appliance.store import progress
 from appliance.store.database import Database
 
 
 def commands(
-    database: Database, identities: Identities, publishing: Publishing, settings: Settings, clock: Clock
+    database: Database,
+    identities: Identities,
+    publishing: Publishing,
+    settings: Settings,
+    clock: Clock,
+    status: Status,
 ) -> dict[str, Command]:
     """Each takes the words after its name and gives something that JSON can hold."""
 
@@ -51,10 +57,14 @@ def commands(
     async def feed_unpublish(arguments: list[str]) -> Any:
         return msgspec.to_builtins(await publishing.unpublish(*_two(arguments)))
 
+    async def told(_arguments: list[str]) -> Any:
+        return await status.told()
+
     return {
         "feed publish": feed_publish,
         "feed unpublish": feed_unpublish,
         "accounts": accounts,
+        "status": told,
         "member add": add,
         "member remove": remove,
         "member list": listing,

@@ -61,6 +61,24 @@ class SyncEvent(msgspec.Struct, frozen=True, gc=False):
     time_us: int
 
 
+class HeadEvent(msgspec.Struct, frozen=True, gc=False):
+    """Where a commit leaves its repository; comes before the operations of that commit.
+
+    Only of wires whose commits are checked. ``data`` is the root of the tree (base32), None where
+    nothing could be checked. ``since`` and ``before`` are rev and root that the commit follows, None
+    where not told. A ``jump`` follows nothing (``#sync``). ``doubt`` says what is wrong already.
+    """
+
+    did: str
+    rev: str
+    data: str | None
+    since: str | None
+    before: str | None
+    time_us: int
+    jump: bool = False
+    doubt: str = ""
+
+
 class BrokenEvent(msgspec.Struct, frozen=True, gc=False):
     """An event that could not be understood: kept raw as a dead letter, its account in doubt.
 
@@ -73,4 +91,4 @@ class BrokenEvent(msgspec.Struct, frozen=True, gc=False):
     time_us: int
 
 
-Event: TypeAlias = CommitEvent | IdentityEvent | AccountEvent | SyncEvent | BrokenEvent
+Event: TypeAlias = CommitEvent | IdentityEvent | AccountEvent | SyncEvent | HeadEvent | BrokenEvent

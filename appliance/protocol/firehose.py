@@ -85,12 +85,12 @@ def encode_frame(kind: str, body: dict[str, Value]) -> bytes:
     return cbor_exact.encode(header) + cbor_exact.encode(_with_links(body))
 
 
-def events(frame: Frame, raw: bytes = b"") -> list[Event]:
+def events(frame: Frame, raw: bytes = b"", archive: car.Car | None = None) -> list[Event]:
     """What the frame says, as events; none for kinds that carry none. Never raises: what can't be
-    understood is a ``BrokenEvent`` with ``raw`` in it."""
+    understood is a ``BrokenEvent`` with ``raw`` in it. ``archive`` saves reading the blocks again."""
     try:
         if frame.kind == "#commit":
-            return list(operations(frame, raw))
+            return list(operations(frame, raw, archive))
         if frame.kind == "#identity":
             return [_identity(frame)]
         if frame.kind == "#account":
@@ -102,7 +102,9 @@ def events(frame: Frame, raw: bytes = b"") -> list[Event]:
     return []
 
 
-def operations(frame: Frame, raw: bytes = b"") -> list[CommitEvent | BrokenEvent]:
+def operations(
+    frame: Frame, raw: bytes = b"", archive: car.Car | None = None
+) -> list[CommitEvent | BrokenEvent]:
     """One event per operation of a ``#commit``, numbered from 0.
 
     A record whose block isn't in the frame is None. Raises BadInput where the commit itself can't
@@ -111,7 +113,7 @@ def operations(frame: Frame, raw: bytes = b"") -> list[CommitEvent | BrokenEvent
     did, rev, time_us = _text(frame, "repo"), _text(frame, "rev"), _time_us(frame)
     if not syntax.is_did(did) or not syntax.is_tid(rev):
         raise BadInput("malformed commit message")
-    blocks = _blocks(frame, BLOCKS_MAX).blocks
+    blocks = (archive or blocks_of(frame)).blocks
     found: list[CommitEvent | BrokenEvent] = []
     for n, entry in enumerate(_entries(frame)):
         try:
@@ -160,27 +162,57 @@ def invert(tree: mst.Tree, operations: list[RepoOperation]) -> bytes:
 def check_commit(frame: Frame, did_key: str, *, now_us: int | None = None) -> commits.Commit:
     """The signed commit of a ``#commit`` or ``#sync``, if all that the frame says agrees with it.
 
-    Checked: every block's hash, DID and rev, signature, rev not ahead of ``now_us`` by more than
-    five minutes, and with ``prevData`` that undoing the operations leads there. Raises BadInput,
-    with the name ``InvalidSignature`` where another key may help.
+    Checked: what ``signed_commit`` checks, and with ``prevData`` that undoing the operations leads
+    there. Raises BadInput, with the name ``InvalidSignature`` where another key may help.
     """
-    is_commit = frame.kind == "#commit"
-    archive = _blocks(frame, BLOCKS_MAX if is_commit else SYNC_BLOCKS_MAX)
+    archive = blocks_of(frame)
+    commit = signed_commit(frame, archive, did_key, now_us=now_us)
+    if frame.kind == "#commit":
+        check_operations(frame, archive, commit)
+    return commit
+
+
+def blocks_of(frame: Frame) -> car.Car:
+    """The blocks of a ``#commit`` or ``#sync``, each hashed; raises BadInput."""
+    blocks = frame.body.get("blocks")
+    most = BLOCKS_MAX if frame.kind == "#commit" else SYNC_BLOCKS_MAX
+    if not isinstance(blocks, bytes) or len(blocks) > most:
+        raise BadInput("malformed blocks")
+    return car.read(blocks)
+
+
+def signed_commit(
+    frame: Frame, archive: car.Car, did_key: str, *, now_us: int | None = None
+) -> commits.Commit:
+    """The commit of the frame, as far as it goes without its operations: DID, rev and signature, rev not
+    ahead of ``now_us`` by more than five minutes. Raises as ``check_commit``."""
     block = archive.blocks.get(archive.root)
     if block is None:
         raise BadInput("commit block is missing")
     commit = commits.parse(block)
     if commit.did != frame.did or commit.rev != _text(frame, "rev"):
         raise BadInput("message doesn't match its commit")
-    if is_commit and archive.root != frame.body.get("commit"):
+    if frame.kind == "#commit" and archive.root != frame.body.get("commit"):
         raise BadInput("message doesn't match its commit")
     if now_us is not None and tid_us(commit.rev) > now_us + REV_AHEAD_MAX_US:
         raise BadInput("rev lies in the future")
     if not commits.verify(commit, did_key):
         raise BadInput("signature doesn't match", name="InvalidSignature")
-    if is_commit:
-        _check_chain(frame, commit, archive)
     return commit
+
+
+def check_operations(frame: Frame, archive: car.Car, commit: commits.Commit) -> None:
+    """Raise BadInput unless the operations fit the commit's tree, and undone lead back to ``prevData``;
+    ``mst.Missing`` where the frame's blocks don't show it."""
+    tree = mst.Tree(archive.blocks.get, commit.data)
+    entries = repo_operations(frame)
+    before = previous_data(frame)
+    if before is None:
+        for operation in entries:
+            if tree.get(operation.path) != operation.cid:
+                raise BadInput("operation doesn't match the tree")
+    elif invert(tree, entries) != before:
+        raise BadInput("operations don't lead back to the previous tree")
 
 
 def since(frame: Frame) -> str | None:
@@ -197,18 +229,6 @@ def previous_data(frame: Frame) -> bytes | None:
     if value is not None and not (isinstance(value, bytes) and cid.is_raw(value)):
         raise BadInput("malformed prevData")
     return value
-
-
-def _check_chain(frame: Frame, commit: commits.Commit, archive: car.Car) -> None:
-    tree = mst.Tree(archive.blocks.get, commit.data)
-    entries = repo_operations(frame)
-    before = previous_data(frame)
-    if before is None:
-        for operation in entries:
-            if tree.get(operation.path) != operation.cid:
-                raise BadInput("operation doesn't match the tree")
-    elif invert(tree, entries) != before:
-        raise BadInput("operations don't lead back to the previous tree")
 
 
 def _identity(frame: Frame) -> IdentityEvent:
@@ -262,13 +282,6 @@ def _time_or_zero(frame: Frame) -> int:
         return _time_us(frame)
     except BadInput:
         return 0
-
-
-def _blocks(frame: Frame, most: int) -> car.Car:
-    blocks = frame.body.get("blocks")
-    if not isinstance(blocks, bytes) or len(blocks) > most:
-        raise BadInput("malformed blocks")
-    return car.read(blocks)
 
 
 def _entries(frame: Frame) -> list[Any]:

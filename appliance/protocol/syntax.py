@@ -151,8 +151,9 @@ def normalise_did(text: str) -> str:
             return text
         if text.startswith("did:web:"):
             host = text[8:].lower().replace("%3a", "%3A")
-            # https://atproto.com/specs/did allows did:web for whole hosts only.
-            if ":" not in host:
+            # https://atproto.com/specs/did allows did:web for whole hosts only; a host with a dot behind
+            # it is the same host under a second name.
+            if ":" not in host and not host.endswith(".") and ".%3A" not in host:
                 return "did:web:" + host
     raise BadInput("not a did:plc or did:web")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,12 +28,21 @@ Row = tuple[Any, ...]
 Params = Sequence[object]
 
 log = telemetry.Log("store")
+READS_CUT = telemetry.counter("store_reads_cut", "Reads that held their snapshot for too long.", [])
 ANNOUNCEMENTS_FAILED = telemetry.counter("announcements_failed", "Callbacks after a commit that raised.", [])
 
 WAL_PAGES_BEFORE_CHECKPOINT = 4000
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 JOBS_PER_COMMIT_MAX = 64
 QUEUE_JOBS_MAX = 10_000
+# A snapshot keeps the log from being folded into the file for as long as it is held.
+READ_LIMIT_S = 30.0
+WATCH_EVERY_S = 1.0
+
+# What the name of an Unavailable says about our own disk; nobody else is to blame for it.
+STORAGE_FULL = "StorageFull"
+STORAGE_BUSY = "StorageBusy"
+OWN_FAULTS = frozenset({STORAGE_FULL, STORAGE_BUSY})
 
 # No mmap: after each commit a reader would unmap the whole file, and fault in every page anew.
 _PRAGMAS = ("busy_timeout=10000", "cache_size=-65536", "mmap_size=0", "temp_store=MEMORY")
@@ -44,26 +54,47 @@ _WRITER_PRAGMAS = (
 )
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _REFUSED = {
-    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM,
 }  # fmt: skip
+
+
+class _Turn:
+    """One read: since when, and whether it has had its time."""
+
+    __slots__ = ("began_s", "overdue")
+
+    def __init__(self) -> None:
+        self.began_s = time.monotonic()
+        self.overdue = False
+
+
+_FREE = _Turn()  # of those that nobody hurries
 
 
 class Reader:
     """One snapshot of the database. Valid only inside the function that received it."""
 
-    def __init__(self, connection: sqlite3.Connection, feed: Feed | None = None, settled: int = 0) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, feed: Feed | None = None, settled: int = 0, turn: _Turn = _FREE
+    ) -> None:
         self._connection = connection
+        self._turn = turn
         self._feed = feed
         self.settled = settled  # this snapshot sees at least the commits up to this number
 
     def all(self, sql: str, params: Params = ()) -> list[Row]:
         """Every row."""
+        if self._turn.overdue:
+            raise _too_long()
         return self._connection.execute(sql, params).fetchall()
 
     def one(self, sql: str, params: Params = ()) -> Row | None:
         """The first row, or None."""
+        if self._turn.overdue:
+            raise _too_long()
         row: Row | None = self._connection.execute(sql, params).fetchone()
         return row
 
@@ -81,6 +112,8 @@ class Reader:
 
     def value(self, sql: str, params: Params = ()) -> Any:
         """The first column of the first row, or None when there is no row."""
+        if self._turn.overdue:
+            raise _too_long()
         row = self._connection.execute(sql, params).fetchone()
         return None if row is None else row[0]
 
@@ -156,8 +189,13 @@ class _Job:
 class Database:
     """The open file. ``read`` and ``write`` are its only doors."""
 
-    def __init__(self, path: Path, writer: _Connection, readers: list[_Connection], feed: Feed) -> None:
+    def __init__(
+        self, path: Path, writer: _Connection, readers: list[_Connection], feed: Feed, read_limit_s: float
+    ) -> None:
         self.path = path
+        self._owner: str | None = None
+        self._read_limit_s = read_limit_s
+        self._reading: dict[_Connection, _Turn] = {}
         self._feed = feed
         self._writer = writer
         self._readers = readers
@@ -166,17 +204,18 @@ class Database:
             self._idle.put_nowait(reader)
         self._jobs: asyncio.Queue[_Job | None] = asyncio.Queue(QUEUE_JOBS_MAX)
         self._loop_task = asyncio.create_task(self._commit_forever(), name="database writer")
+        self._watch_task = asyncio.create_task(self._watch_reads(), name="database reads")
         self._closed = False
 
     @classmethod
-    async def open(cls, path: Path, *, readers: int = 2) -> Database:
+    async def open(cls, path: Path, *, readers: int = 2, read_limit_s: float = READ_LIMIT_S) -> Database:
         """Open or create. Raises Corrupt for a file of another kind or a newer schema."""
         path.parent.mkdir(parents=True, exist_ok=True)
         opened: list[_Connection] = []
         feed = Feed()
         try:
             opened.append(await _connect(path, read_only=False))
-            await opened[0].run(_prepare)
+            await opened[0].run(prepare)
             await opened[0].run(feed.watch)
             for _ in range(readers):
                 opened.append(await _connect(path, read_only=True))  # noqa: PERF401 - what was opened must be known if the next one fails
@@ -186,16 +225,19 @@ class Database:
             if isinstance(error, sqlite3.Error) and (told := _told(error)) is not error:
                 raise told from error
             raise
-        return cls(path, opened[0], opened[1:], feed)
+        return cls(path, opened[0], opened[1:], feed, read_limit_s)
 
     async def read(self, work: Callable[[Reader], T]) -> T:
-        """Run the function on one snapshot, in a reader's thread. Raises Corrupt for a damaged file."""
+        """Run the function on one snapshot, in a reader's thread. Raises Corrupt for a damaged file,
+        Unavailable for a function that holds its snapshot too long."""
         if self._closed:
             raise Unavailable("the database is closed")
         connection = await self._idle.get()
+        turn = self._reading[connection] = _Turn()
         try:
-            return await connection.run(partial(_in_snapshot, work, self._feed))
+            return await connection.run(partial(_in_snapshot, work, self._feed, turn))
         finally:
+            del self._reading[connection]
             self._idle.put_nowait(connection)
 
     async def write(self, work: Callable[[Transaction], T], *, durable: bool = False) -> T:
@@ -212,11 +254,32 @@ class Database:
         result: T = await job.done
         return result
 
+    async def claim(self, owner: str) -> None:
+        """From now on each commit of ours makes sure that the file is still ours, and raises Corrupt when
+        somebody else has claimed it. See docs/decisions/0016-one-owner-one-past.md."""
+        await self.write(lambda tx: _set_owner(tx, owner), durable=True)
+        self._owner = owner
+
+    async def fold(self) -> bool:
+        """Bring the log into the file and cut it to nothing, unless somebody holds an older snapshot or
+        a write waits; whether that was done."""
+        if self._closed or not self._jobs.empty():
+            return False
+        return await self._writer.run(_fold)
+
+    def log_bytes(self) -> int:
+        """Size of the log beside the file."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
     async def close(self) -> None:
         """Finish the writes under way, fold the log into the file, and let go."""
         if self._closed:
             return
         self._closed = True
+        self._watch_task.cancel()
         await self._jobs.put(None)
         await self._loop_task
         while not self._jobs.empty():
@@ -227,8 +290,27 @@ class Database:
             await asyncio.sleep(0)
         for reader in self._readers:
             await reader.close()
-        await self._writer.run(lambda c: c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        try:
+            await self._writer.run(lambda c: c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        except sqlite3.Error as error:
+            # A full disk has no room to fold into; the log is read again at the next start.
+            log.error("log_not_folded", error=error)
         await self._writer.close()
+
+    async def _watch_reads(self) -> None:
+        """Interrupt who holds a snapshot too long. Real time, whatever any clock says."""
+        while True:
+            await asyncio.sleep(min(WATCH_EVERY_S, self._read_limit_s / 4))
+            late_s = time.monotonic() - self._read_limit_s
+            for connection, turn in list(self._reading.items()):
+                if turn.began_s > late_s:
+                    continue
+                if not turn.overdue:
+                    turn.overdue = True
+                    READS_CUT.inc()
+                    log.error("read_cut", seconds=round(self._read_limit_s, 1))
+                # Again each time: what runs between two statements is not reached by it.
+                await connection.interrupt()
 
     async def _commit_forever(self) -> None:
         while True:
@@ -244,7 +326,7 @@ class Database:
                     break
                 jobs.append(another)
             try:
-                await self._writer.run(partial(_commit, jobs, self._feed))
+                await self._writer.run(partial(_commit, jobs, self._feed, self._owner))
             except Exception as error:  # noqa: BLE001 - the group failed as a whole: each waiter is told
                 for waiting in jobs:
                     waiting.error = error
@@ -262,11 +344,13 @@ class Database:
                 return
 
 
-def _commit(jobs: list[_Job], feed: Feed, connection: sqlite3.Connection) -> None:
+def _commit(jobs: list[_Job], feed: Feed, owner: str | None, connection: sqlite3.Connection) -> None:
     durable = any(job.durable for job in jobs)
     connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
     try:
         connection.execute("BEGIN IMMEDIATE")
+        if owner is not None and _owner(connection) != owner:
+            raise Corrupt("another process has taken this database over")
         for job in jobs:
             transaction = Transaction(connection, feed.noted)
             try:
@@ -291,11 +375,34 @@ def _commit(jobs: list[_Job], feed: Feed, connection: sqlite3.Connection) -> Non
         feed.settle()
 
 
-def _in_snapshot(work: Callable[[Reader], T], feed: Feed, connection: sqlite3.Connection) -> T:
+def _owner(connection: sqlite3.Connection) -> str | None:
+    row = connection.execute("SELECT value FROM meta WHERE name = 'owner'").fetchone()
+    return None if row is None else row[0]
+
+
+def _set_owner(tx: Transaction, owner: str) -> None:
+    tx.run("INSERT OR REPLACE INTO meta (name, value) VALUES ('owner', ?)", (owner,))
+
+
+def _fold(connection: sqlite3.Connection) -> bool:
+    # Nobody is waited for: those who write have more right to this thread.
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as error:
+        if (told := _told(error)) is not error:
+            raise told from error
+        raise
+    finally:
+        connection.execute(f"PRAGMA {_PRAGMAS[0]}")
+    return not busy
+
+
+def _in_snapshot(work: Callable[[Reader], T], feed: Feed, turn: _Turn, connection: sqlite3.Connection) -> T:
     settled = feed.settled  # before the snapshot begins: it sees all of these
     try:
         connection.execute("BEGIN")
-        return work(Reader(connection, feed, settled))
+        return work(Reader(connection, feed, settled, turn))
     except sqlite3.Error as error:
         if (told := _told(error)) is not error:
             raise told from error
@@ -313,13 +420,21 @@ def _announce(callback: Callable[[], None]) -> None:
         log.error("announcement_failed", error=error, trace=error)
 
 
+def _too_long() -> Unavailable:
+    return Unavailable("this took too long to read", name="ReadTooLong")
+
+
 def _told(error: sqlite3.Error) -> Exception:
     """What SQLite's error means for the caller; a mistake in our SQL stays as it is."""
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     if code in _DAMAGED:
         return Corrupt(f"the database is damaged: {error}")
+    if code in _BUSY:
+        return Unavailable(f"the database is busy: {error}", name=STORAGE_BUSY)
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return _too_long()
     if code in _REFUSED:
-        return Unavailable(f"the database can't be used: {error}", name="StorageFull")
+        return Unavailable(f"the database can't be used: {error}", name=STORAGE_FULL)
     return error
 
 
@@ -350,10 +465,9 @@ async def _connect(path: Path, *, read_only: bool) -> _Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    """Bring the file to the schema of this version."""
+def check_kind(connection: sqlite3.Connection) -> int:
+    """The version of the file's schema; 0 for an empty file. Raises Corrupt for what we can't read."""
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
@@ -365,6 +479,16 @@ def _prepare(connection: sqlite3.Connection) -> None:
             f"the database has schema {version}, this version knows up to {SCHEMA_VERSION}:"
             " it was written by a newer appliance"
         )
+    return int(version)
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Bring the file to the schema of this version."""
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.DatabaseError as error:
+        raise Corrupt(f"not a database of the appliance: {error}") from error
+    version = check_kind(connection)
     if version == 0:
         migrations.create(connection)
     elif version < SCHEMA_VERSION:

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from appliance.store.database import Reader, Transaction
+
+
+class Open(NamedTuple):
+    """A gap whose accounts have not all been compared yet. Times are the upstream's, but ``noticed_us``."""
+
+    id: int
+    upstream: str
+    from_us: int
+    to_us: int
+    reason: str
+    noticed_us: int
 
 
 def add(tx: Transaction, upstream: str, from_us: int, to_us: int, reason: str, now_us: int) -> int:
@@ -27,3 +40,11 @@ def open_count(reader: Reader) -> int:
     """How many are open."""
     found: int = reader.value("SELECT count(*) FROM gap WHERE closed_us IS NULL")
     return found
+
+
+def open_(reader: Reader) -> list[Open]:
+    """Those that are open, oldest first."""
+    rows = reader.all(
+        "SELECT id, upstream, from_us, to_us, reason, noticed_us FROM gap WHERE closed_us IS NULL ORDER BY id"
+    )
+    return [Open(*row) for row in rows]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
+
+import orjson
 
 from appliance.store.database import Reader, Transaction
 
@@ -40,6 +43,17 @@ def due(reader: Reader, now_us: int, limit: int) -> list[str]:
         (-now_us, limit),
     )
     return [did for (did,) in rows[:limit]]
+
+
+def stale(reader: Reader, before_us: int, without: Iterable[str], limit: int) -> list[str]:
+    """Tracked accounts whose document was last read before then, the oldest first; leaving these out."""
+    rows = reader.all(
+        "SELECT a.did FROM repo r JOIN actor a ON a.id = r.actor WHERE a.resolved_us > 0"
+        " AND a.resolved_us < ?1 AND a.did NOT IN (SELECT value FROM json_each(?2))"
+        " ORDER BY a.resolved_us LIMIT ?3",
+        (before_us, orjson.dumps(list(without)).decode(), limit),
+    )
+    return [did for (did,) in rows]
 
 
 def claim(tx: Transaction, did: str, until_us: int) -> None:

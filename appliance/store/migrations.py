@@ -11,6 +11,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 
+from appliance import crash_points
 from appliance.errors import Corrupt
 
 SCHEMA_VERSION = 2
@@ -60,6 +61,7 @@ def _in_one_transaction(connection: sqlite3.Connection, scripts: list[str], vers
         if broken is not None:
             raise Corrupt(f"schema {version}: a row of {broken[0]} refers to nothing in {broken[2]}")
         connection.execute(f"PRAGMA user_version={version}")
+        crash_points.reach("migration-before-commit")
         connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
         raise Corrupt(f"the database can't be brought to schema {version}: {error}") from error

@@ -1,44 +1,8 @@
-"""How complete what somebody reads is: states of repositories, counted."""
+"""How many tracked repositories are in which state."""
 
 from __future__ import annotations
 
-from appliance.store.backlog import HISTORY_SINCE
 from appliance.store.database import Reader
-
-FOLLOW = 3
-
-_READ = f"""
-FROM (SELECT subject AS actor FROM link WHERE kind = {FOLLOW} AND actor = ?1 AND waiting = 0
-      UNION SELECT ?1) AS read LEFT JOIN repo ON repo.actor = read.actor
-"""
-_OF_VIEWER = f"SELECT coalesce(repo.state, 'QUEUED'), count(*) {_READ} GROUP BY 1"
-_SINCE = "max(substr(repo.reason, length(?2) + 1))"
-_CUT = "repo.state = 'LIVE' AND substr(repo.reason, 1, length(?2)) = ?2"
-
-
-def of_viewer(reader: Reader, viewer: int) -> dict[str, int]:
-    """Number of accounts by state, of the viewer and everybody they follow."""
-    return dict(reader.all(_OF_VIEWER, (viewer,)))
-
-
-def since_of_viewer(reader: Reader, viewer: int) -> str:
-    """The date back to which all of it is here, where somebody's older posts are not loaded; else ''."""
-    found: str | None = reader.value(f"SELECT {_SINCE} {_READ} WHERE {_CUT}", (viewer, HISTORY_SINCE))
-    return found or ""
-
-
-def since_of_actor(reader: Reader, actor: int) -> str:
-    """The same of one repository."""
-    found: str | None = reader.value(
-        f"SELECT {_SINCE} FROM repo WHERE actor = ?1 AND {_CUT}", (actor, HISTORY_SINCE)
-    )
-    return found or ""
-
-
-def of_actor(reader: Reader, actor: int) -> str | None:
-    """The state of one repository; None when it is not tracked."""
-    state: str | None = reader.value("SELECT state FROM repo WHERE actor = ?", (actor,))
-    return state
 
 
 def overall(reader: Reader) -> dict[str, int]:

@@ -5,6 +5,7 @@ A version is (epoch, rev, n); versions of one key are ordered and never compared
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -53,9 +54,9 @@ def at(tx: Transaction, actor: int, collection: int, rkey: str) -> Row | None:
     )
 
 
-def floor(tx: Transaction, actor: int, collection: int) -> Version | None:
+def floor(reader: Reader, actor: int, collection: int) -> Version | None:
     """What every key of the collection without a version is older than, or at; None: no scan said."""
-    row = tx.one("SELECT epoch, rev FROM floor WHERE actor = ? AND collection = ?", (actor, collection))
+    row = reader.one("SELECT epoch, rev FROM floor WHERE actor = ? AND collection = ?", (actor, collection))
     return None if row is None else (row[0], row[1], SNAPSHOT)
 
 
@@ -211,13 +212,13 @@ def body_at(reader: Reader, actor: int, collection: int, rkey: str) -> bytes | N
 
 def unseen(
     tx: Transaction, actor: int, collection: int, version: Version, scan: int
-) -> list[tuple[int, int]]:
-    """(id, state) of what a finished scan did not show, though nothing newer is known of it.
+) -> list[tuple[int, int, str, str | None]]:
+    """(id, state, rkey, cid) of what a finished scan did not show, though nothing newer is known of it.
 
     Rows that a later scan saw at the same version stay.
     """
-    rows: list[tuple[int, int]] = tx.all(
-        "SELECT id, state FROM record WHERE actor = ?1 AND collection = ?2"
+    rows: list[tuple[int, int, str, str | None]] = tx.all(
+        "SELECT id, state, rkey, cid FROM record WHERE actor = ?1 AND collection = ?2"
         " AND (epoch IS NULL OR (epoch, rev, n) <= (?3, ?4, ?5)) AND coalesce(scan, 0) < ?6",
         (actor, collection, *version, scan),
     )
@@ -247,15 +248,50 @@ def digest(reader: Reader, actor: int, collections: list[int]) -> tuple[bytes, i
 
     Records that aren't valid for their lexicon count: the repository has them.
     """
-    lines = []
-    for collection in collections:
-        prefix = NSIDS[collection]
-        lines += [
-            f"{prefix}/{rkey} {cid}\n".encode()
-            for rkey, cid in reader.all(
-                "SELECT rkey, cid FROM record WHERE actor = ? AND collection = ? AND state IN (1, 3)",
-                (actor, collection),
-            )
-        ]
-    lines.sort()
+    return digest_of(
+        (NSIDS[collection], rkey, cid)
+        for collection in collections
+        for rkey, cid in reader.all(
+            "SELECT rkey, cid FROM record WHERE actor = ? AND collection = ? AND state IN (1, 3)",
+            (actor, collection),
+        )
+    )
+
+
+def digest_of(entries: Iterable[tuple[str, str, str]]) -> tuple[bytes, int]:
+    """The same of (collection, rkey, cid) that somebody else names."""
+    lines = sorted(f"{nsid}/{rkey} {cid}\n".encode() for nsid, rkey, cid in entries)
     return sha256(b"".join(lines)).digest(), len(lines)
+
+
+class Held(NamedTuple):
+    """What is here of a key."""
+
+    state: int
+    epoch: int
+    rev: str
+    n: int
+    cid: str | None
+
+
+def held(reader: Reader, actor: int, collection: int, from_rkey: str = "") -> dict[str, Held]:
+    """Every key of that collection with a version, from that key upwards."""
+    return {
+        rkey: Held(*row)
+        for rkey, *row in reader.all(
+            "SELECT rkey, state, epoch, rev, n, cid FROM record WHERE actor = ? AND collection = ?"
+            " AND rkey >= ? AND state <> 0",
+            (actor, collection, from_rkey),
+        )
+    }
+
+
+def living_count(reader: Reader, actor: int, collections: list[int]) -> int:
+    """How many records live in these collections, valid or not."""
+    return sum(
+        reader.value(
+            "SELECT count(*) FROM record WHERE actor = ? AND collection = ? AND state IN (1, 3)",
+            (actor, collection),
+        )
+        for collection in collections
+    )

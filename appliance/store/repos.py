@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from appliance.store import upstreams
+from appliance import crash_points
+from appliance.store import coverage, upstreams
 from appliance.store.database import Reader, Transaction
 
 State: TypeAlias = Literal["QUEUED", "SCANNING", "LIVE", "SUSPECT", "WAIT", "INACTIVE", "GONE", "PRUNING"]
@@ -24,6 +25,7 @@ ALLOWED: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
     "restart": (frozenset({"SCANNING"}), frozenset({"QUEUED"})),
     "suspect": (frozenset({"LIVE"}), frozenset({"SUSPECT"})),
     "confirm": (frozenset({"LIVE", "SUSPECT"}), frozenset({"LIVE"})),
+    "confirm_rev": (frozenset({"LIVE", "SUSPECT"}), frozenset({"LIVE"})),
     "resync": (frozenset({"LIVE", "SUSPECT"}), frozenset({"QUEUED"})),
     "raise_epoch": (frozenset({"QUEUED", "SCANNING", "LIVE", "SUSPECT", "WAIT"}), frozenset({"QUEUED"})),
     "deactivate": (
@@ -60,18 +62,25 @@ class Repo(NamedTuple):
     cert_rev: str | None
     cert_us: int | None
     cert_method: str | None
+    cert_digest: bytes | None
+    doubt_us: int | None
 
 
 class Certificate(NamedTuple):
-    """Our rows equal the repository at ``rev``; ``digest`` is that of records.digest."""
+    """Our rows equalled the repository at ``rev``; ``digest`` is that of records.digest.
+
+    Without a digest the account wrote while it was read: our rows follow the merge rule, but what was read
+    is the repository at no single rev, and an equal rev later proves nothing.
+    """
 
     rev: str
     method: Literal["listing", "signed"]
-    digest: bytes
-    records: int
+    digest: bytes | None
+    records: int | None
 
 
 _COLUMNS = ", ".join(Repo._fields)
+_NO_CERTIFICATE = "cert_rev = NULL, cert_us = NULL, cert_method = NULL, cert_digest = NULL, cert_count = NULL"
 
 
 def find(reader: Reader, actor: int) -> Repo | None:
@@ -129,7 +138,8 @@ def want(tx: Transaction, actor: int, now_us: int, *, priority: int = 0, cover_u
     """One reference more; True when that made a job.
 
     Everything of this account that the writer meets after this transaction is kept, so coverage
-    begins at the upstream's time now: ``cover_us``, or where the newest upstream stands.
+    begins at the upstream's time now: ``cover_us``, or where the newest upstream stands. Where the
+    upstreams were given lists nothing is covered before a connection has proved it.
     """
     row = tx.one("SELECT state FROM repo WHERE actor = ?", (actor,))
     if row is not None and row[0] != "PRUNING":
@@ -139,7 +149,9 @@ def want(tx: Transaction, actor: int, now_us: int, *, priority: int = 0, cover_u
             (priority, actor),
         )
         return False
-    if cover_us is None:
+    if coverage.mode(tx) != "FULL":
+        cover_us = None
+    elif cover_us is None:
         cover_us = upstreams.newest_time_us(tx)
     if row is None:
         # Rows from before, if any, are judged by the same epoch; the scan decides about them.
@@ -155,11 +167,12 @@ def want(tx: Transaction, actor: int, now_us: int, *, priority: int = 0, cover_u
             "UPDATE repo SET state = 'QUEUED', reason = 'wanted again', since_us = ?2, refs = 1,"
             " unwanted_us = NULL,"
             " priority = ?3, attempts = 0, next_at_us = ?2, epoch = epoch + 1, base_rev = '', seen_rev = '',"
-            " doubt = '', cover_us = ?4, cert_rev = NULL, cert_us = NULL, cert_method = NULL,"
-            " cert_digest = NULL,"
-            " cert_count = NULL WHERE actor = ?1",
+            " head_rev = '', data_cid = NULL,"
+            f" doubt = '', doubt_us = NULL, cover_us = ?4, {_NO_CERTIFICATE} WHERE actor = ?1",
             (actor, now_us, priority, cover_us),
         )
+        crash_points.reach("epoch-before-commit")
+    crash_points.reach("want-before-commit")
     return True
 
 
@@ -169,6 +182,7 @@ def unwant(tx: Transaction, actor: int, now_us: int) -> None:
         "UPDATE repo SET refs = refs - 1, unwanted_us = iif(refs = 1, ?, unwanted_us) WHERE actor = ?",
         (now_us, actor),
     )
+    crash_points.reach("unwant-before-commit")
 
 
 def followed(tx: Transaction, follower: int, followee: int, now_us: int, cover_us: int | None) -> bool:
@@ -204,6 +218,7 @@ def start(tx: Transaction, actor: int, epoch: int, now_us: int) -> bool:
 
     A doubt met earlier is answered by a scan that begins after it, not by one that is resumed.
     """
+    resumed = "EXISTS (SELECT 1 FROM scan WHERE scan.actor = repo.actor)"
     return _move(
         tx,
         "start",
@@ -211,14 +226,25 @@ def start(tx: Transaction, actor: int, epoch: int, now_us: int) -> bool:
         epoch,
         now_us,
         "SCANNING",
-        "reason = '', doubt = iif(EXISTS (SELECT 1 FROM scan WHERE scan.actor = repo.actor), doubt, '')",
+        f"reason = '', doubt = iif({resumed}, doubt, ''), doubt_us = iif({resumed}, doubt_us, NULL)",
     )
 
 
 def finalise(
-    tx: Transaction, actor: int, epoch: int, base_rev: str, certificate: Certificate | None, now_us: int
+    tx: Transaction,
+    actor: int,
+    epoch: int,
+    base_rev: str,
+    certificate: Certificate | None,
+    now_us: int,
+    *,
+    data_cid: str | None = None,
 ) -> bool:
-    """SCANNING -> LIVE with the certificate; -> SUSPECT, without it, when doubt came up on the way."""
+    """SCANNING -> LIVE with the certificate; -> SUSPECT, without it, when doubt came up on the way.
+
+    ``data_cid`` is the root of the tree at ``base_rev``, where the scan read it. The chain of commits
+    goes on from there, unless a newer one has been seen meanwhile.
+    """
     return (
         tx.run(
             "UPDATE repo SET state = iif(doubt = '', 'LIVE', 'SUSPECT'), reason = doubt, since_us ="
@@ -227,9 +253,13 @@ def finalise(
             " cert_rev = iif(doubt = '', ?5, cert_rev), cert_us = iif(doubt = ''"
             " AND ?5 IS NOT NULL, ?3, cert_us),"
             " cert_method = iif(doubt = '', ?6, cert_method), cert_digest = iif(doubt = '', ?7, cert_digest),"
-            " cert_count = iif(doubt = '', ?8, cert_count), doubt = ''"
+            " cert_count = iif(doubt = '', ?8, cert_count),"
+            f" priority = iif(priority = {READ_PRIORITY}, 0, priority),"
+            " doubt_us = iif(doubt = '', NULL, doubt_us), doubt = '',"
+            " data_cid = iif(head_rev < ?4 OR (head_rev = ?4 AND ?9 IS NOT NULL), ?9, data_cid),"
+            " head_rev = max(head_rev, ?4)"
             " WHERE actor = ?1 AND epoch = ?2 AND state = 'SCANNING'",
-            (actor, epoch, now_us, base_rev, *(certificate or (None, None, None, None))),
+            (actor, epoch, now_us, base_rev, *(certificate or (None, None, None, None)), data_cid),
         )
         > 0
     )
@@ -266,76 +296,137 @@ def restart(tx: Transaction, actor: int, epoch: int, reason: str, now_us: int) -
 # ---------------------------------------------------------------- doubt
 
 
+# The priority of what somebody reads now; it ends with the work.
+READ_PRIORITY: Final = 5
+
 # How the reason of a doubt begins that says that something may be missing, never that what is here is wrong.
 STREAM_GAP: Final = "stream gap"
 
 
-def suspect(tx: Transaction, actor: int, reason: str, now_us: int) -> bool:
-    """LIVE -> SUSPECT, content stays visible. Before LIVE the doubt waits for the scan to end."""
-    if tx.run(
-        "UPDATE repo SET state = 'SUSPECT', reason = ?2, since_us = ?3, attempts = 0, next_at_us = ?3"
-        " WHERE actor = ?1 AND state = 'LIVE'",
-        (actor, reason, now_us),
-    ):
+def suspect(tx: Transaction, actor: int, reason: str, now_us: int, *, from_us: int | None = None) -> bool:
+    """LIVE -> SUSPECT, content stays visible. Before LIVE the doubt waits for the scan to end.
+
+    ``from_us`` is the upstream time from which on something may be missing; None: since ever. Met while
+    SUSPECT, the doubt keeps the audit under way from lifting it.
+    """
+    if _suspect(tx, "AND actor = ?4", (actor,), reason, now_us, from_us):
         return True
-    # Of several doubts the graver one counts: that of a gap can be lifted without a scan.
-    graver = not reason.startswith(STREAM_GAP)
-    tx.run(
-        "UPDATE repo SET reason = ?2 WHERE actor = ?1 AND state = 'SUSPECT' AND ?3"
-        " AND substr(reason, 1, length(?4)) = ?4",
-        (actor, reason, graver, STREAM_GAP),
-    )
-    tx.run(
-        "UPDATE repo SET doubt = ?2 WHERE actor = ?1 AND state IN ('QUEUED', 'SCANNING', 'WAIT')"
-        " AND (doubt = '' OR (?3 AND substr(doubt, 1, length(?4)) = ?4))",
-        (actor, reason, graver, STREAM_GAP),
-    )
+    _doubt_more(tx, "AND actor = ?5", (actor,), reason, from_us)
     return False
 
 
-def suspect_all(tx: Transaction, reason: str, now_us: int) -> int:
+def suspect_all(tx: Transaction, reason: str, now_us: int, *, from_us: int | None = None) -> int:
     """A disturbance that may have touched everybody; how many LIVE rows went into doubt."""
-    tx.run(
-        "UPDATE repo SET doubt = ? WHERE doubt = '' AND state IN ('QUEUED', 'SCANNING', 'WAIT')", (reason,)
-    )
+    _doubt_more(tx, "", (), reason, from_us)
+    return _suspect(tx, "", (), reason, now_us, from_us)
+
+
+def _suspect(
+    tx: Transaction, whom: str, more: tuple[int, ...], reason: str, now_us: int, from_us: int | None
+) -> int:
     return tx.run(
-        "UPDATE repo SET state = 'SUSPECT', reason = ?1, since_us = ?2, attempts = 0, next_at_us = ?2"
-        " WHERE state = 'LIVE'",
-        (reason, now_us),
+        "UPDATE repo SET state = 'SUSPECT', reason = ?1, since_us = ?2, attempts = 0, next_at_us = ?2,"
+        f" doubt = '', doubt_us = ?3 WHERE state = 'LIVE' {whom}",
+        (reason, now_us, from_us, *more),
     )
 
 
-def confirm(tx: Transaction, actor: int, epoch: int, certificate: Certificate, now_us: int) -> bool:
-    """LIVE or SUSPECT -> LIVE: an audit found no difference."""
-    return _move(
-        tx,
-        "confirm",
-        actor,
-        epoch,
-        now_us,
-        "LIVE",
-        "reason = '', attempts = 0, cert_us = ?, cert_rev = ?, cert_method = ?, cert_digest = ?,"
-        " cert_count = ?",
-        (now_us, *certificate),
+def _doubt_more(tx: Transaction, whom: str, more: tuple[int, ...], reason: str, from_us: int | None) -> None:
+    """Another doubt about what is in doubt, or not read to its end, already.
+
+    Of several the graver one counts: that of a gap can be lifted without a scan.
+    """
+    graver = not is_gap(reason)
+    tx.run(
+        "UPDATE repo SET reason = iif(?2 AND substr(reason, 1, length(?4)) = ?4, ?1, reason),"
+        " doubt = iif(doubt = '' OR (?2 AND substr(doubt, 1, length(?4)) = ?4), ?1, doubt),"
+        f" doubt_us = min(doubt_us, ?3) WHERE state = 'SUSPECT' {whom}",
+        (reason, graver, from_us, STREAM_GAP, *more),
+    )
+    tx.run(
+        "UPDATE repo SET doubt_us = iif(doubt = '', ?3, min(doubt_us, ?3)),"
+        " doubt = iif(doubt = '' OR (?2 AND substr(doubt, 1, length(?4)) = ?4), ?1, doubt)"
+        f" WHERE state IN ('QUEUED', 'SCANNING', 'WAIT') {whom}",
+        (reason, graver, from_us, STREAM_GAP, *more),
     )
 
 
-def confirm_rev(tx: Transaction, actor: int, epoch: int, rev: str, now_us: int) -> bool:
-    """LIVE or SUSPECT -> LIVE: the repository is still at the rev of its certificate."""
+def is_gap(reason: str) -> bool:
+    """Whether the doubt says only that something may be missing."""
+    return reason.startswith(STREAM_GAP)
+
+
+def examine(tx: Transaction, actor: int, epoch: int) -> bool:
+    """An audit of a SUSPECT repository begins: a doubt met from now on outlives it. No change of state."""
     return (
         tx.run(
-            "UPDATE repo SET since_us = iif(state = 'LIVE', since_us, ?3), state = 'LIVE', reason ="
-            " '', attempts = 0,"
-            " cert_us = ?3 WHERE actor = ?1 AND epoch = ?2 AND cert_rev = ?4"
-            " AND state IN ('LIVE', 'SUSPECT')",
-            (actor, epoch, now_us, rev),
+            "UPDATE repo SET doubt = '' WHERE actor = ? AND epoch = ? AND state = 'SUSPECT'", (actor, epoch)
+        )
+        > 0
+    )
+
+
+def confirm(
+    tx: Transaction, actor: int, epoch: int, began: State, certificate: Certificate, now_us: int
+) -> bool:
+    """LIVE or SUSPECT -> LIVE: an audit that began in the state ``began`` found no difference.
+
+    It doesn't happen when a doubt came up while the audit was under way.
+    """
+    return _confirm(
+        tx,
+        actor,
+        epoch,
+        began,
+        now_us,
+        ", cert_rev = ?, cert_method = ?, cert_digest = ?, cert_count = ?",
+        tuple(certificate),
+    )
+
+
+def confirm_rev(tx: Transaction, actor: int, epoch: int, began: State, rev: str, now_us: int) -> bool:
+    """LIVE or SUSPECT -> LIVE: the repository is still at the rev of its certificate, so nothing has
+    changed since. One without a digest belongs to no rev and can't be renewed so, nor one that the stream
+    has gone beyond."""
+    return _confirm(
+        tx,
+        actor,
+        epoch,
+        began,
+        now_us,
+        "",
+        (),
+        " AND cert_rev = ? AND cert_digest IS NOT NULL AND max(seen_rev, base_rev) <= cert_rev",
+        (rev,),
+    )
+
+
+def _confirm(
+    tx: Transaction,
+    actor: int,
+    epoch: int,
+    began: State,
+    now_us: int,
+    also: str,
+    params: tuple[object, ...],
+    only: str = "",
+    only_params: tuple[object, ...] = (),
+) -> bool:
+    assert began in ALLOWED["confirm"][0]
+    return (
+        tx.run(
+            "UPDATE repo SET since_us = iif(state = 'LIVE', since_us, ?), reason = iif(state = 'LIVE',"
+            " reason, ''), state = 'LIVE', attempts = 0, doubt_us = NULL,"
+            f" priority = iif(priority = {READ_PRIORITY}, 0, priority),"
+            f" cert_us = ?{also} WHERE actor = ? AND epoch = ? AND state = ? AND doubt = ''{only}",
+            (now_us, now_us, *params, actor, epoch, began, *only_params),
         )
         > 0
     )
 
 
 def resync(tx: Transaction, actor: int, epoch: int, reason: str, priority: int, now_us: int) -> bool:
-    """LIVE or SUSPECT -> QUEUED: a difference was found, or can't be ruled out."""
+    """LIVE or SUSPECT -> QUEUED: a difference was found, or can't be ruled out, or more is wanted."""
     return _move(
         tx,
         "resync",
@@ -343,7 +434,7 @@ def resync(tx: Transaction, actor: int, epoch: int, reason: str, priority: int, 
         epoch,
         now_us,
         "QUEUED",
-        "reason = ?, priority = max(priority, ?), attempts = 0, next_at_us = ?",
+        "reason = ?, priority = max(priority, ?), attempts = 0, next_at_us = ?, doubt = '', doubt_us = NULL",
         (reason, priority, now_us),
     )
 
@@ -369,12 +460,14 @@ def raise_epoch(tx: Transaction, actor: int, epoch: int, reason: str, now_us: in
         epoch,
         now_us,
         "QUEUED",
-        "reason = ?, epoch = epoch + 1, base_rev = '', seen_rev = '', doubt = '', attempts = 0,"
-        " next_at_us = ?",
+        "reason = ?, epoch = epoch + 1, base_rev = '', seen_rev = '', head_rev = '', data_cid = NULL,"
+        " doubt = '', doubt_us = NULL,"
+        f" attempts = 0, next_at_us = ?, {_NO_CERTIFICATE}",
         (reason, now_us),
     )
     if moved:
         tx.run("DELETE FROM scan WHERE actor = ?", (actor,))
+        crash_points.reach("epoch-before-commit")
     return moved
 
 
@@ -386,7 +479,7 @@ def deactivate(tx: Transaction, actor: int, reason: str, now_us: int) -> bool:
     moved = (
         tx.run(
             "UPDATE repo SET since_us = iif(state = 'INACTIVE', since_us, ?3), state = 'INACTIVE',"
-            " reason = ?2,"
+            " reason = ?2, doubt = '', doubt_us = NULL,"
             " attempts = 0, next_at_us = ?3 WHERE actor = ?1"
             " AND state IN ('QUEUED', 'SCANNING', 'LIVE', 'SUSPECT', 'WAIT', 'INACTIVE')"
             " AND (state <> 'INACTIVE' OR reason <> ?2)",
@@ -401,15 +494,24 @@ def deactivate(tx: Transaction, actor: int, reason: str, now_us: int) -> bool:
 
 def reactivate(tx: Transaction, actor: int, now_us: int) -> bool:
     """INACTIVE -> QUEUED; GONE -> QUEUED in a new epoch: another repository may have the name now."""
-    return (
-        tx.run(
-            "UPDATE repo SET epoch = epoch + (state = 'GONE'), base_rev = iif(state = 'GONE', '', base_rev),"
-            " seen_rev = iif(state = 'GONE', '', seen_rev), state = 'QUEUED', reason = 'active"
-            " again', since_us = ?2,"
-            " attempts = 0, next_at_us = ?2 WHERE actor = ?1 AND state IN ('INACTIVE', 'GONE')",
+    reborn = tx.run(
+        "UPDATE repo SET epoch = epoch + 1, base_rev = '', seen_rev = '', head_rev = '', data_cid = NULL,"
+        " state = 'QUEUED',"
+        f" reason = 'active again', since_us = ?2, attempts = 0, next_at_us = ?2, {_NO_CERTIFICATE}"
+        " WHERE actor = ?1 AND state = 'GONE'",
+        (actor, now_us),
+    )
+    if reborn:
+        # What was complete was another repository: nothing of this one has been lost.
+        tx.run("DELETE FROM floor WHERE actor = ?", (actor,))
+        crash_points.reach("epoch-before-commit")
+    return bool(
+        reborn
+        or tx.run(
+            "UPDATE repo SET state = 'QUEUED', reason = 'active again', since_us = ?2, attempts = 0,"
+            " next_at_us = ?2 WHERE actor = ?1 AND state = 'INACTIVE'",
             (actor, now_us),
         )
-        > 0
     )
 
 
@@ -461,8 +563,8 @@ def forget(tx: Transaction, actor: int) -> bool:
 
 
 def seen_rev(tx: Transaction, actor: int, rev: str) -> None:
-    """The newest rev that any upstream showed. It filters nothing: lost events come back with"
-    " smaller ones."""
+    """The newest rev that any upstream showed. It filters nothing: lost events come back with
+    smaller ones."""
     tx.run("UPDATE repo SET seen_rev = ?2 WHERE actor = ?1 AND seen_rev < ?2", (actor, rev))
 
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import orjson
 
 from appliance.store.database import Reader
-from appliance.store.pruning import POINTED_AT
 
 
 class Old(NamedTuple):
@@ -19,7 +18,36 @@ class Old(NamedTuple):
     state: int
 
 
-# Of an account that nobody tracks, not seen since ?1, pointed at by nothing, not about to be fetched; and
+# Who names r, who names those, and so on: what protects r is one among them who is tracked, young, or
+# bookmarked. Two that name each other protect nobody by that. What thousands name is not walked to the end:
+# it stays until fewer do.
+_NAMES_MAX = 2000
+PROTECTED_BY = f"""
+WITH RECURSIVE names (id) AS (
+  SELECT r.id
+  UNION
+  SELECT p.id FROM names JOIN post p ON p.parent = names.id
+  UNION
+  SELECT p.id FROM names JOIN post p ON p.root = names.id
+  UNION
+  SELECT p.id FROM names JOIN post p ON p.quote = names.id
+  UNION
+  SELECT l.id FROM names JOIN link l ON l.kind = 1 AND l.subject = names.id AND l.waiting = 0
+  UNION
+  SELECT l.id FROM names JOIN link l ON l.kind = 2 AND l.subject = names.id AND l.waiting = 0
+  UNION
+  SELECT l.id FROM names JOIN link l ON l.kind = 5 AND l.subject = names.id AND l.waiting = 0
+  UNION
+  SELECT l.id FROM names JOIN link l ON l.kind = 6 AND l.actor = names.id AND l.waiting = 0
+  LIMIT {_NAMES_MAX}
+), counted AS (SELECT id, row_number() OVER () AS place FROM names)
+SELECT 1 FROM counted n JOIN record o ON o.id = n.id
+WHERE n.place = {_NAMES_MAX}
+  OR EXISTS (SELECT 1 FROM bookmark WHERE post = n.id)
+  OR (n.id <> r.id AND (o.indexed_us >= ?1 OR EXISTS (SELECT 1 FROM repo WHERE repo.actor = o.actor)))
+"""
+
+# Of an account that nobody tracks, not seen since ?1, protected by nothing, not about to be fetched; and
 # not the profile (collection 5) of somebody who has other records here.
 _IDLE = f"""
 (r.state = 0 OR r.indexed_us < ?1)
@@ -27,7 +55,7 @@ AND NOT EXISTS (SELECT 1 FROM repo WHERE repo.actor = r.actor)
 AND NOT EXISTS (SELECT 1 FROM fetch f WHERE f.kind = 'record' AND f.target = r.id AND f.outcome = '')
 AND NOT (r.collection = 5
   AND EXISTS (SELECT 1 FROM record o WHERE o.actor = r.actor AND o.collection <> 5 AND o.state = 1))
-AND NOT {POINTED_AT}
+AND NOT EXISTS ({PROTECTED_BY})
 """
 
 

@@ -43,6 +43,8 @@ def begin(
 ) -> int:
     """A new scan in place of any other of this account; its id, higher than all before."""
     tx.run("DELETE FROM scan WHERE actor = ?", (actor,))
+    # What it leaves out is noted when it does.
+    tx.run("UPDATE repo SET window_us = NULL WHERE actor = ?", (actor,))
     return tx.insert(
         "INSERT INTO scan (actor, epoch, host, method, base_rev, collections, started_us)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -77,6 +79,11 @@ def move(
 def end(tx: Transaction, scan: int) -> None:
     """It is finished or given up."""
     tx.run("DELETE FROM scan WHERE id = ?", (scan,))
+
+
+def end_of(tx: Transaction, actor: int) -> None:
+    """Whatever snapshot of this account is under way is given up."""
+    tx.run("DELETE FROM scan WHERE actor = ?", (actor,))
 
 
 def raise_floor(tx: Transaction, actor: int, collection: int, epoch: int, rev: str) -> None:

@@ -1,10 +1,17 @@
-"""How far each upstream was read."""
+"""How far each upstream was read.
+
+A row stands for a connection in force, or for one that was: of several hosts the one written last counts.
+Where only a list of accounts was asked for, the list is part of the name.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from appliance.store.database import Reader, Transaction
+
+OF_LIST = " dids "
 
 
 class Position(NamedTuple):
@@ -33,10 +40,27 @@ def save(
     )
 
 
+def keep_only(tx: Transaction, names: Collection[str]) -> None:
+    """Forget all others: what they carried is carried by these now."""
+    for (name,) in tx.all("SELECT name FROM upstream"):
+        if name not in names:
+            tx.run("DELETE FROM upstream WHERE name = ?", (name,))
+
+
 def newest(reader: Reader) -> tuple[str, Position] | None:
     """The upstream that was read last, and how far; None before the first event."""
     row = reader.one("SELECT name, seq, time_us, events FROM upstream ORDER BY updated_us DESC, name LIMIT 1")
     return None if row is None else (row[0], Position(*row[1:]))
+
+
+def of_lists(reader: Reader) -> list[tuple[str, Position]]:
+    """Of each list of accounts the host that was read last, and how far."""
+    rows = reader.all(
+        "SELECT name, seq, time_us, events, max(updated_us) FROM upstream WHERE instr(name, ?1)"
+        " GROUP BY substr(name, instr(name, ?1)) ORDER BY name",
+        (OF_LIST,),
+    )
+    return [(row[0], Position(*row[1:4])) for row in rows]
 
 
 def newest_time_us(reader: Reader) -> int | None:

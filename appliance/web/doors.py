@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from appliance.auth.web_sessions import Member
+from appliance.store.completeness import Account, Doubt, Late
+from appliance.timeline.completeness import Report
 
 Json = dict[str, Any]
 
@@ -24,23 +26,6 @@ class Page(NamedTuple):
     here: str = ""
 
 
-class Progress(NamedTuple):
-    """How complete the repositories are that somebody reads: how many in each state.
-
-    ``stream_lag_s`` is None while it is not known how far behind the network we are. ``since`` is the
-    date to which histories go back, where the operator keeps no older ones, else ''.
-    """
-
-    total: int
-    live: int
-    loading: int
-    waiting: int
-    doubtful: int
-    inactive: int
-    stream_lag_s: float | None
-    since: str = ""
-
-
 class Reading(Protocol):
     """The timeline's side. ``viewer`` is a DID or None for a guest.
 
@@ -54,8 +39,18 @@ class Reading(Protocol):
     ) -> Page: ...
     async def profile(self, viewer: str | None, actor: str) -> Json: ...
     async def thread(self, viewer: str | None, uri: str) -> Json: ...
-    async def progress(self, viewer: str) -> Progress: ...
-    async def progress_of(self, did: str) -> Progress | None: ...
+
+
+class Proving(Protocol):
+    """How complete what is shown is: ``timeline.completeness``. ``viewer`` is the DID of a member."""
+
+    async def of(self, viewer: str) -> Report: ...
+    async def of_account(self, did: str) -> Account | None: ...
+    async def doubts(self, viewer: str) -> list[Doubt]: ...
+    async def accounts(
+        self, viewer: str, *, cursor: str = "", limit: int = 50, incomplete: bool = False
+    ) -> tuple[list[Account], str]: ...
+    async def late(self, viewer: str, since: int, limit: int) -> tuple[list[Late], int, bool]: ...
 
 
 class SigningIn(Protocol):

@@ -59,6 +59,7 @@ class Frame:
         )
         self._templates.globals["asset"] = self.asset
         self._templates.filters["short"] = present.short
+        self._templates.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
 
     def asset(self, name: str) -> str:
         """The address of a static file; it changes with the content."""

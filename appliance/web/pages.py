@@ -12,7 +12,7 @@ from werkzeug.exceptions import NotFound as NoSuchPage
 from appliance import errors
 from appliance.protocol.syntax import is_did, is_handle, parse_at_uri
 from appliance.web import completeness, conversation, present, richtext
-from appliance.web.doors import Reading
+from appliance.web.doors import Proving, Reading
 from appliance.web.frame import Frame, json_answer
 
 PAGE_ROWS = 50
@@ -27,7 +27,7 @@ STATIC_TYPES = {"css": "text/css", "svg": "image/svg+xml", "js": "text/javascrip
 ASSET_AGE_S = 31_536_000
 
 
-def pages(frame: Frame, reading: Reading) -> Blueprint:
+def pages(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
     """The reading pages and the static files."""
     blueprint = Blueprint("pages", __name__)
 
@@ -46,7 +46,7 @@ def pages(frame: Frame, reading: Reading) -> Blueprint:
         return await frame.render(
             "home.html",
             here="home",
-            state=completeness.of_timeline(await reading.progress(viewer.did)),
+            state=completeness.of_timeline(await proving.of(viewer.did), frame.clock.now_us()),
             first_page=first,
             # The newest page moves on: what is done on it leads back to these very rows.
             back=f"/?{urlencode({'before': page.here})}" if page.here else None,
@@ -112,7 +112,7 @@ def pages(frame: Frame, reading: Reading) -> Blueprint:
             counts={
                 name: present.count(view.get(f"{name}Count")) for name in ("follows", "followers", "posts")
             },
-            history=completeness.of_account(await reading.progress_of(who.did)),
+            history=completeness.of_account(await proving.of_account(who.did), frame.clock.now_us()),
             tabs=[
                 {
                     "name": name,

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from appliance.errors import BadInput, NotFound
-from appliance.store import actors, progress
-from appliance.store.database import Database, Reader
 from appliance.timeline import cursors
 from appliance.timeline.asker import PUBLIC, Asker
 from appliance.timeline.views import Views
-from appliance.web.doors import THREAD_DEPTH, Json, Page, Progress
+from appliance.web.doors import THREAD_DEPTH, Json, Page
 
 THREAD_HEIGHT = 80
-LOADING = ("QUEUED", "SCANNING")
 _UNKNOWN = "This account does not exist, or it is not known here."
 # For a member it was asked for just now, and may still be on its way.
 _UNKNOWN_TO_MEMBER = "This account does not exist, or its server takes long to answer: try again in a moment."
 
 
 class Pages:
-    """``lag_s`` tells how far behind the network the rows are; None while nobody knows."""
+    """The views' answers as values."""
 
-    def __init__(self, views: Views, database: Database, lag_s: Callable[[], float | None]) -> None:
+    def __init__(self, views: Views) -> None:
         self._views = views
-        self._database = database
-        self._lag_s = lag_s
 
     async def timeline(self, viewer: str, *, limit: int, before: str, after: str) -> Page:
         """The page after the one cursor or before the other; the newest without any."""
@@ -73,41 +66,6 @@ class Pages:
             raise answer.error
         found: Json = answer.parsed()
         return found
-
-    async def progress(self, viewer: str) -> Progress:
-        """How complete the viewer's timeline is."""
-
-        def count(reader: Reader) -> tuple[dict[str, int], str]:
-            actor = actors.find_id(reader, viewer)
-            if actor is None:
-                raise BadInput("nothing is known of this account")
-            return progress.of_viewer(reader, actor), progress.since_of_viewer(reader, actor)
-
-        return self._progress(*await self._database.read(count))
-
-    async def progress_of(self, did: str) -> Progress | None:
-        """How complete one account is here; None when it is not followed by anybody here."""
-
-        def find(reader: Reader) -> tuple[str | None, str]:
-            actor = actors.find_id(reader, did)
-            if actor is None:
-                return None, ""
-            return progress.of_actor(reader, actor), progress.since_of_actor(reader, actor)
-
-        state, since = await self._database.read(find)
-        return None if state is None else self._progress({state: 1}, since)
-
-    def _progress(self, states: dict[str, int], since: str) -> Progress:
-        return Progress(
-            total=sum(states.values()),
-            live=states.get("LIVE", 0),
-            loading=sum(states.get(state, 0) for state in LOADING),
-            waiting=states.get("WAIT", 0),
-            doubtful=states.get("SUSPECT", 0),
-            inactive=states.get("INACTIVE", 0) + states.get("GONE", 0),
-            stream_lag_s=self._lag_s(),
-            since=since,
-        )
 
 
 def _just_above(cursor: str) -> str:

@@ -11,12 +11,13 @@ from werkzeug.exceptions import HTTPException
 from appliance import errors, telemetry
 from appliance.media.images import Images
 from appliance.web.actions import actions, signing
-from appliance.web.doors import Reading, SigningIn, Writing
+from appliance.web.doors import Proving, Reading, SigningIn, Writing
 from appliance.web.failures import Failure, of_error, of_http, title_of
 from appliance.web.frame import Frame
 from appliance.web.packing import pack
 from appliance.web.pages import pages
 from appliance.web.pictures import pictures
+from appliance.web.proofs import proofs
 
 log = telemetry.Log("web")
 
@@ -35,6 +36,7 @@ class _Request(Request):
 def site(
     frame: Frame,
     reading: Reading,
+    proving: Proving,
     sessions: SigningIn,
     writing: Writing,
     images: Images,
@@ -46,7 +48,8 @@ def site(
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     app.url_map.merge_slashes = False  # at:// addresses stand in paths
     for blueprint in (
-        pages(frame, reading),
+        pages(frame, reading, proving),
+        proofs(frame, proving),
         signing(frame, sessions),
         actions(frame, writing),
         pictures(images),

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from appliance import telemetry
+from appliance import crash_points, telemetry
 from appliance.auth.pds_sessions import PdsSessions
 from appliance.clock import Clock
 from appliance.errors import ApplianceError, BadInput, Corrupt, Refused, Unavailable
@@ -94,6 +94,7 @@ class Repos:
         except TypeError as error:
             raise BadInput("The body is not JSON data") from error
         outcome = "failed"
+        crash_points.reach("write-before-call")
         try:
             try:
                 answer = await self._pds_sessions.call(
@@ -119,8 +120,10 @@ class Repos:
             raise
         finally:
             WRITES.labels(nsid, outcome).inc()
+        crash_points.reach("write-after-call")
         if answer.ok:
             await self._show(session, nsid, planned, answer)
+        crash_points.reach("write-after-commit")
         return answer
 
     async def found(self, session: Session, operation: Operation) -> bool | None:

@@ -5,27 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
+from appliance.backfill.schedule import Schedule
 from appliance.clock import ManualClock
 from appliance.config import Settings
 from appliance.identity.identities import Identities
+from appliance.ingest import accounts
 from appliance.ingest.apply import Applier, Batch
 from appliance.ingest.merge import Rules
 from appliance.members import admission
 from appliance.outbound.client import Outbound
 from appliance.protocol.events import Event
-from appliance.store import actors, records, repos, scans
+from appliance.store import actors, audits, records, repos, scans
 from appliance.store.database import Database, Reader, Transaction
 from tests.backfill.scripted_network import START_US, Account, Network
 
 UPSTREAM = "jetstream-v2 wss://stream.test"
-PATIENCE_S = 5.0
+PATIENCE_S = 60.0
 
 
 def valid(collection: str, body: bytes) -> str | None:
@@ -57,13 +60,21 @@ class Rig:
         self.identities: Identities
         self.backfill: Backfill
         self._task: asyncio.Task[None] | None = None
+        self._audits: asyncio.Task[None] | None = None
+        self.schedule: Schedule | None = None
 
     async def open(self) -> None:
         """As at the start of the process."""
         self.applier = Applier(self.rules)
         self.database = await Database.open(self.folder / "appliance.db")
         self.outbound = Outbound(self.settings, self.clock)
-        self.identities = Identities(self.database, self.outbound, self.settings, self.clock)
+        self.identities = Identities(
+            self.database,
+            self.outbound,
+            self.settings,
+            self.clock,
+            moved=lambda tx, actor: accounts.moved(tx, actor, self.clock.now_us()),
+        )
         self.backfill = Backfill(
             self.database,
             self.outbound,
@@ -76,6 +87,7 @@ class Rig:
         )
 
     async def close(self) -> None:
+        await self.stop_audits()
         await self.stop()
         await self.outbound.close()
         await self.database.close()
@@ -97,6 +109,36 @@ class Rig:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+
+    async def start_audits(self, *, signed: bool = False, **how: Any) -> None:
+        """The schedule runs, beside a stream that keeps up; everybody LIVE has been planned for.
+
+        Signed trees are read only where a test is about them: when they are due is a matter of chance.
+        """
+        tools = self.backfill.tools
+        tools.lag_s = lambda: 0.0
+        if not signed:
+            how["signed_a_day"] = 0.0
+        self.schedule = Schedule(Auditor(tools, wake=self.backfill.wake), tools, **how)
+        self._audits = asyncio.create_task(self.schedule.run())
+        await self.until(self._are_planned)
+        if not signed:
+            await self.database.write(
+                lambda tx: tx.run("UPDATE audit SET due_us = ? WHERE level = 'signed'", (audits.NEVER_US,))
+            )
+
+    async def _are_planned(self) -> bool:
+        missing = await self.all(
+            "SELECT actor FROM repo WHERE state = 'LIVE' AND actor NOT IN (SELECT actor FROM audit)"
+        )
+        return not missing
+
+    async def stop_audits(self) -> None:
+        if self._audits is not None:
+            self._audits.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._audits
+            self._audits = None
 
     async def stream_begins(self) -> None:
         """There is a stream whose position is held."""
@@ -127,8 +169,9 @@ class Rig:
         )
         self.backfill.wake()
 
-    async def until(self, done: Callable[[], Any], what: str = "") -> None:
-        """Wait until it holds. The clock moves slowly: pauses of a second or two pass by themselves."""
+    async def until(self, done: Callable[[], Any], what: str = "", step_s: float = 0.02) -> None:
+        """Wait until it holds. The clock moves slowly: pauses of a second or two pass by themselves,
+        longer ones with longer steps."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 found = done()
@@ -138,8 +181,14 @@ class Rig:
                     return
                 self._check()
                 self.backfill.wake()
-                await self.clock.advance(0.02)
+                await self.clock.advance(step_s)
                 await asyncio.sleep(0.002)
+
+    async def while_time_passes(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this while the clock moves on slowly."""
+        task = asyncio.create_task(work)
+        await self.until(task.done)
+        await task
 
     async def pass_s(self, seconds: float, step_s: float = 10.0) -> None:
         """Let time pass in steps, with room for the sockets between them."""
@@ -149,7 +198,7 @@ class Rig:
             await asyncio.sleep(0.003)
             seconds -= step_s
 
-    async def until_state(self, account: Account, *states: str) -> repos.Repo:
+    async def until_state(self, account: Account, *states: str, step_s: float = 0.02) -> repos.Repo:
         """Wait until the account's repository is in one of these states."""
         last: list[Any] = []
 
@@ -158,7 +207,7 @@ class Rig:
             return last[0] is not None and last[0].state in states
 
         try:
-            await self.until(reached)
+            await self.until(reached, step_s=step_s)
         except TimeoutError:
             asked = [request for host in self.network.hosts for request in host.requests][-5:]
             raise AssertionError(f"waited for {states}, is {last}; last asked: {asked}") from None
@@ -166,8 +215,9 @@ class Rig:
         return found
 
     def _check(self) -> None:
-        if self._task is not None and self._task.done():
-            self._task.result()
+        for task in (self._task, self._audits):
+            if task is not None and task.done():
+                task.result()
 
     async def repo(self, account: Account) -> repos.Repo | None:
         def work(reader: Reader) -> repos.Repo | None:

@@ -62,6 +62,7 @@ class Account:
         self.host = host
         self.key = PrivateKey.generate("k256")
         self.status: str | None = None
+        self.says_it_lives_at = ""  # in its document, where that is no host of ours
         self.records: dict[str, tuple[str, bytes, bytes]] = {}  # path -> cid, json, block
         self.rev = ""
         self.events: list[CommitEvent] = []
@@ -330,7 +331,7 @@ class Network:
                     {
                         "id": "#atproto_pds",
                         "type": "AtprotoPersonalDataServer",
-                        "serviceEndpoint": account.host.origin,
+                        "serviceEndpoint": account.says_it_lives_at or account.host.origin,
                     }
                 ],
             }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store import repos
+from appliance.store import coverage, repos
 from tests.backfill.rig import Rig, rig, shown
 from tests.backfill.scripted_network import START_US, Account, Cursors, Network, Order, Request
 
@@ -133,18 +133,24 @@ async def test_nothing_is_read_before_a_stream_is_held(network: Network, tmp_pat
         await assert_complete(here, bob)
 
 
-async def test_an_open_stream_that_has_nothing_to_tell_is_enough(network: Network, tmp_path: Path) -> None:
-    bob = network.add_account("bob")
+async def test_an_account_whose_coverage_is_not_proved_waits_for_it(network: Network, tmp_path: Path) -> None:
+    bob, carol = network.add_account("bob"), network.add_account("carol")
     fill(bob, 3)
-    async with rig(network, tmp_path, covered=False) as here:
-        await here.track(bob)
+    fill(carol, 3)
+    async with rig(network, tmp_path) as here:
+        await here.database.write(lambda tx: coverage.set_mode(tx, "DIDS"))
+        await here.track(bob, carol)
         await here.pass_s(5)
-        assert bob.host.requests == []
+        assert bob.host.requests == carol.host.requests == []
 
-        here.connected = True
+        await here.database.write(lambda tx: coverage.prove(tx, START_US, [bob.did]))
         await assert_complete(here, bob)
+        assert [row[0] for row in await here.all("SELECT state FROM repo WHERE cover_us IS NULL")] == [
+            "QUEUED"
+        ]
 
 
+@pytest.mark.defect("D7")
 async def test_five_thousand_posts_and_their_reposts_all_appear(network: Network, tmp_path: Path) -> None:
     bob = network.add_account("bob")
     fill(bob, 5000, 700)

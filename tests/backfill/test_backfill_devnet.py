@@ -30,7 +30,7 @@ from appliance.store.database import Database, Transaction
 from appliance.timeline.asker import Asker
 from appliance.timeline.views import Views
 
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 
 
 class Here:

@@ -10,6 +10,7 @@ import pytest
 
 from appliance.backfill import catch_up
 from appliance.devnet.network import Network
+from appliance.ingest.lists import EVERYBODY
 from appliance.ingest.upstream import Start, TooOld
 from tests.backfill.archive_rig import TOKEN, Parts, parts, same
 from tests.devnet.devnets import small
@@ -82,7 +83,7 @@ async def grown(network: Network, folder: Path, village: Village) -> int:
 
 async def too_old(here: Parts, seq: int) -> bool:
     """Does the stream refuse to go on from there?"""
-    wire = here.pipeline._wires[0]
+    wire = here.pipeline.hosts["FULL"][0].make(EVERYBODY)
     try:
         connection = await wire.open(Start(seq, None, same_host=True))
     except TooOld:

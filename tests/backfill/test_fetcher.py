@@ -80,6 +80,7 @@ async def both(network: Network, tmp_path: Path) -> AsyncIterator[FetchRig]:
             await made.close()
 
 
+@pytest.mark.defect("D15")
 async def test_a_repost_of_an_unknown_post_brings_the_post_and_its_author(
     network: Network, both: FetchRig
 ) -> None:

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from appliance.members import admission
-from appliance.store import actors, progress, repos
+from appliance.store import actors, completeness, repos
 from appliance.store.database import Transaction
 from tests.backfill.rig import Rig, rig
 from tests.backfill.scripted_network import START_US, Account, Answer, Network, Request
@@ -154,8 +154,11 @@ async def test_a_windowed_history_is_told_to_its_readers(network: Network, tmp_p
         def told(tx: Transaction) -> tuple[str, str]:
             found = actors.find_id(tx, bob.did)
             assert found is not None
-            return progress.since_of_actor(tx, found), progress.since_of_viewer(tx, found)
+            account = completeness.of_actor(tx, found)
+            assert account is not None
+            return account.shown, max(share.since for share in completeness.of_viewer(tx, found))
 
-        assert await here.database.write(told) == (since, since)
-        await here.database.write(lambda tx: tx.run("UPDATE repo SET reason = ''"))
-        assert await here.database.write(told) == ("", "")
+        assert await here.database.write(told) == ("complete", since)
+        await here.database.write(lambda tx: tx.run("UPDATE repo SET window_us = NULL"))
+        # Without that it has neither a certificate nor an excuse.
+        assert await here.database.write(told) == ("catching-up", "")

@@ -14,10 +14,11 @@ from appliance.clock import ManualClock
 from appliance.config import Settings
 from appliance.errors import ApplianceError, BadInput, NotFound, Unavailable
 from appliance.identity import handles
+from appliance.identity import identities as identities_module
 from appliance.identity.identities import Identities
 from appliance.outbound.client import Answer, NotSent, Outbound
 from appliance.protocol import keys
-from appliance.store import actors
+from appliance.store import actors, repos
 from appliance.store.database import Database
 from tests.scripted import Names, Server, reply, scripted_server
 
@@ -366,3 +367,100 @@ async def test_dns_wins_and_silence_is_not_a_no(
     else:
         assert await handles.resolve(outbound, Settings(), "alice.net") == found
     await outbound.close()
+
+
+async def read_again(rig: Rig, changed: Callable[[], Any]) -> None:
+    """A day and some minutes pass while the task runs; no event tells of anything."""
+    task = asyncio.create_task(rig.identities.run())
+
+    async def reached() -> bool:
+        await rig.clock.advance(61)
+        return bool(await changed())
+
+    await rig.clock.advance(24 * 3600 + 60)
+    await until(reached)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def tracked(rig: Rig, did: str) -> None:
+    await rig.database.write(lambda tx: repos.want(tx, actors.ensure(tx, did, 1), 1))
+    await rig.identities.get(did)
+
+
+async def test_a_handle_that_was_taken_away_is_found_out_within_a_day(rig: Rig) -> None:
+    """83. Hijacked: its domain points at somebody else now, whose document does not claim it."""
+    rig.documents |= {ALICE: document(ALICE), BOB: document(BOB, "bob.test")}
+    rig.handles |= {"alice.test": ALICE, "bob.test": BOB}
+    await tracked(rig, ALICE)
+    await tracked(rig, BOB)
+    rig.handles["alice.test"] = BOB
+
+    async def lost() -> bool:
+        return (await rig.row(ALICE))[0] is None
+
+    await read_again(rig, lost)
+    assert (await rig.row(BOB))[0] == "bob.test"
+
+
+async def test_two_accounts_that_swap_their_handles_both_end_with_the_other_s(rig: Rig) -> None:
+    """83."""
+    rig.documents |= {ALICE: document(ALICE), BOB: document(BOB, "bob.test")}
+    rig.handles |= {"alice.test": ALICE, "bob.test": BOB}
+    await tracked(rig, ALICE)
+    await tracked(rig, BOB)
+    rig.documents |= {ALICE: document(ALICE, "bob.test"), BOB: document(BOB, "alice.test")}
+    rig.handles |= {"alice.test": BOB, "bob.test": ALICE}
+
+    async def swapped() -> bool:
+        return [(await rig.row(did))[0] for did in (ALICE, BOB)] == ["bob.test", "alice.test"]
+
+    await read_again(rig, swapped)
+
+
+async def test_a_handle_that_two_claim_is_that_of_whom_it_points_at(rig: Rig) -> None:
+    """83. Contested: both documents name it."""
+    rig.documents |= {ALICE: document(ALICE), BOB: document(BOB)}
+    rig.handles["alice.test"] = ALICE
+    assert (await rig.identities.get(BOB)).handle is None
+    assert (await rig.identities.get(ALICE)).handle == "alice.test"
+    await rig.clock.advance(61)
+    assert (await rig.identities.refresh(BOB)).handle is None
+    assert (await rig.row(ALICE))[0] == "alice.test"
+
+
+async def test_who_can_not_be_read_again_keeps_nobody_waiting_and_stays_as_known(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """81, 83."""
+    monkeypatch.setattr(identities_module, "RECHECK_AT_ONCE", 1)
+    rig.documents |= {ALICE: document(ALICE), BOB: document(BOB, "bob.test")}
+    rig.handles |= {"alice.test": ALICE, "bob.test": BOB, "new.test": BOB}
+    await tracked(rig, ALICE)
+    await rig.clock.advance(1)
+    await tracked(rig, BOB)
+    rig.documents[ALICE] = b"no document any more"
+    rig.documents[BOB] = document(BOB, "new.test")
+
+    async def renamed() -> bool:
+        return bool((await rig.row(BOB))[0] == "new.test")
+
+    await read_again(rig, renamed)
+    assert (await rig.row(ALICE))[:2] == ("alice.test", "https://pds.net")
+
+
+async def test_a_did_web_whose_host_is_down_stays_as_last_known(rig: Rig) -> None:
+    """81."""
+    did = f"did:web:localhost%3A{rig.server.port}"
+    rig.documents[".well-known/did.json"] = document(did)
+    await rig.identities.get(did)
+    await rig.clock.advance(25 * 3600)
+    rig.status = 503
+    with pytest.raises(Unavailable):
+        await rig.identities.get(did)
+
+    known = await rig.identities.last_known(did)
+
+    assert known is not None
+    assert (known.pds, known.signing_key) == ("https://pds.net", KEY.did_key)
+    assert await rig.identities.last_known(BOB) is None

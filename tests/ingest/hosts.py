@@ -23,7 +23,9 @@ from appliance.clock import SystemClock
 from appliance.config import Settings
 from appliance.identity.identities import Identities
 from appliance.ingest.apply import Applier
+from appliance.ingest.lists import PER_CONNECTION_MAX
 from appliance.ingest.merge import Rules
+from appliance.ingest.modes import Limits
 from appliance.ingest.pipeline import Pipeline
 from appliance.outbound.client import Outbound
 from appliance.protocol import dictionaries, firehose, lexicons
@@ -120,7 +122,16 @@ class Host:
         self.cuts: Callable[[], int | None] = lambda: None  # frames until the next connection is cut
         self.raw: list[tuple[int, bytes]] = []  # frames sent as they are, before the line of that index
         self.plain = False
+        self.race_us = 0  # a replay loses what is younger than that when it ends (v1)
+        self.blind: set[str] = set()  # accounts of which nothing is sent
+        self.outbox: int | None = None  # replayed events after which the first live one ends the connection
+        self.url_max = 10**6
+        self.mute = False  # keeps the line, answers pings, sends nothing
+        self.messages: list[tuple[int, Any]] = []  # (number of the connection, whatever was sent to us)
+        self.open: set[ServerConnection] = set()
         self.documents: dict[str, bytes] = {}  # DID documents of its directory
+        self.directory_down = False
+        self.refuses = False  # whoever asks for the stream
         self.asked: list[dict[str, list[str]]] = []
         self.hellos: list[dict[str, Any]] = []
         self.fetched: list[str] = []
@@ -129,6 +140,7 @@ class Host:
         self.port = 0
         self._more = asyncio.Condition()
         self._ending = False
+        self._server: Server
 
     @property
     def url(self) -> str:
@@ -148,16 +160,21 @@ class Host:
             compression=None, close_timeout=0.1,
         )  # fmt: skip
         self.port = next(iter(server.sockets)).getsockname()[1]
+        self._server = server
         try:
             yield self
         finally:
             self._ending = True
             async with self._more:
                 self._more.notify_all()
-            for connection in server.connections:
-                connection.transport.abort()
+            self.drop_connections()
             server.close()
             await server.wait_closed()
+
+    def drop_connections(self) -> None:
+        """Cut all of them."""
+        for connection in self._server.connections:
+            connection.transport.abort()
 
     def _request(self, connection: ServerConnection, request: Request) -> Response | None:
         parts = urlsplit(request.path)
@@ -169,11 +186,17 @@ class Host:
             return _answer(200, self.dictionary)
         if parts.path.startswith("/did:"):
             self.fetched.append(parts.path)
+            if self.directory_down:
+                return _answer(503, b"{}")
             document = self.documents.get(parts.path[1:])
             return _answer(404, b"{}") if document is None else _answer(200, document)
         if parts.path != PATHS[self.wire]:
             return _answer(404, b"no such stream")
+        if self.refuses:
+            return _answer(503, b"{}")
         self.asked.append(query)
+        if len(request.path) > self.url_max:
+            return _answer(414, b"")
         if self.wire == "v2":
             known = 0 if self.dictionary is None else dictionaries.id_of(self.dictionary)
             if "zstdDictionary" in query and int(query["zstdDictionary"][0]) != known:
@@ -186,15 +209,38 @@ class Host:
     async def _talk(self, connection: ServerConnection) -> None:
         assert connection.request is not None
         query = parse_qs(urlsplit(connection.request.path).query)
-        with contextlib.suppress(websockets.ConnectionClosed):
-            if query.get("requireHello") == ["true"]:
-                hello = json.loads(await connection.recv())
-                assert hello["type"] == "options_update"
-                assert hello["payload"].get("wantedDids") != []
-                self.hellos.append(hello["payload"])
-            await self._send_lines(connection, query)
+        number = len(self.asked)
+        wanted = set(query.get("dids", ()))
+        listening: asyncio.Task[None] | None = None
+        self.open.add(connection)
+        try:
+            with contextlib.suppress(websockets.ConnectionClosed):
+                if query.get("requireHello") == ["true"]:
+                    hello = json.loads(await connection.recv())
+                    assert hello["type"] == "options_update"
+                    # An empty list would be the whole network.
+                    assert hello["payload"].get("wantedDids") != []
+                    assert len(hello["payload"].get("wantedDids", ())) <= 10_000
+                    self.hellos.append(hello["payload"])
+                    wanted = set(hello["payload"].get("wantedDids", ()))
+                listening = asyncio.create_task(self._listen(connection, number))
+                sending = asyncio.create_task(self._send_lines(connection, query, wanted))
+                await asyncio.wait({listening, sending}, return_when=asyncio.FIRST_COMPLETED)
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+        finally:
+            self.open.discard(connection)
+            if listening is not None:
+                listening.cancel()
 
-    async def _send_lines(self, connection: ServerConnection, query: dict[str, list[str]]) -> None:
+    async def _listen(self, connection: ServerConnection, number: int) -> None:
+        with contextlib.suppress(websockets.ConnectionClosed):
+            async for message in connection:
+                self.messages.append((number, message))
+
+    async def _send_lines(
+        self, connection: ServerConnection, query: dict[str, list[str]], wanted: set[str]
+    ) -> None:
         squeeze = self._squeezer(query)
         cursor = int(query["cursor"][0]) if "cursor" in query else None
         at = await self._begin(connection, cursor, squeeze)
@@ -202,8 +248,11 @@ class Host:
             return
         left = self.cuts()
         raw = [entry for entry in self.raw if entry[0] >= at]
+        cutover = len(self.lines)
+        lost_us = self.lines[-1].time_us - self.race_us if self.race_us and self.lines else None
+        replayed = 0
         while True:
-            while at >= len(self.lines) and not raw:
+            while self.mute or (at >= len(self.lines) and not raw):
                 if self._ending:
                     return
                 async with self._more:
@@ -213,6 +262,17 @@ class Host:
             else:
                 line = self.lines[at]
                 at += 1
+                if (wanted or self.blind) and self.wire != "relay":
+                    who = did_in(line)
+                    if who in self.blind or (wanted and who not in wanted):
+                        continue
+                if at <= cutover and lost_us is not None and line.time_us > lost_us:
+                    continue
+                if at <= cutover:
+                    replayed += 1
+                elif self.outbox is not None and replayed >= self.outbox:
+                    connection.transport.abort()
+                    return
                 frame = squeeze(line.data)
             if left is not None:
                 if left <= 0:
@@ -262,6 +322,12 @@ def squeezed(data: bytes, wire: str) -> bytes:
     return zstandard.ZstdCompressor(dict_data=zstandard.ZstdCompressionDict(dictionary)).compress(data)
 
 
+def did_in(line: Line) -> str:
+    """Whose event that is."""
+    start = line.data.index(b'"did":"') + 7
+    return line.data[start : line.data.index(b'"', start)].decode()
+
+
 def _error(name: str, message: str) -> Response:
     return _answer(400, orjson.dumps({"error": name, "message": message}))
 
@@ -300,14 +366,20 @@ class Reading(NamedTuple):
 
     async def until(self, sql: str, value: Any) -> None:
         """Wait until that query answers so."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await self.value(sql) != value:
                 await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
 async def reading(
-    folder: Path, *hosts: Host, scope: str = "network", clock: SystemClock | None = None, **settings: Any
+    folder: Path,
+    *hosts: Host,
+    scope: str = "network",
+    clock: SystemClock | None = None,
+    limits: Limits | None = None,
+    per_connection: int = PER_CONNECTION_MAX,
+    **settings: Any,
 ) -> AsyncIterator[Reading]:
     """Read these hosts into a database in that folder."""
     clock = clock or ClockAt()
@@ -317,16 +389,17 @@ async def reading(
         allow_loopback=True,
         upstream="relay" if first.wire == "relay" else "jetstream",
         jetstream_urls=tuple(host.url for host in hosts),
-        relay_url=f"ws://localhost:{first.port}",
         plc_url=f"http://localhost:{first.port}",
         outbound_rate_per_host=1000.0,
-        **{"commit_every_ms": 5, **settings},
+        **{"relay_url": f"ws://localhost:{first.port}", "commit_every_ms": 5, **settings},
     )
     database = await Database.open(folder / "test.db")
     outbound = Outbound(chosen, clock)
     identities = Identities(database, outbound, chosen, clock)
     applier = Applier(Rules(lexicons.validate_record, scope))  # type: ignore[arg-type]
-    pipeline = Pipeline(database, outbound, identities, applier, chosen, clock)
+    pipeline = Pipeline(
+        database, outbound, identities, applier, chosen, clock, limits=limits, per_connection=per_connection
+    )
     task = asyncio.create_task(pipeline.run())
     try:
         yield Reading(pipeline, database, task, identities)
@@ -341,7 +414,7 @@ async def reading(
 
 async def connected(host: Host, times: int = 1) -> None:
     """Wait until the host has been asked that often."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(host.asked) < times:
             await asyncio.sleep(0.005)
 

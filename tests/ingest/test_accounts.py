@@ -17,6 +17,7 @@ def shown(world: World, who: str) -> str | None:
     return found
 
 
+@pytest.mark.defect("D17")
 @pytest.mark.parametrize("word", ["deactivated", "suspended", "takendown", "deleted", "a word of the future"])
 def test_an_inactive_account_is_hidden_and_keeps_its_rows(word: str) -> None:
     world = World()

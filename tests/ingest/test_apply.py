@@ -39,6 +39,7 @@ def test_a_record_is_kept_byte_for_byte() -> None:
     assert world.sort_ms(uri("alice", POST, "1")) == 1_577_934_245_678
 
 
+@pytest.mark.defect("D11")
 @pytest.mark.invariant("replay-is-harmless")
 def test_a_log_replayed_twice_leaves_every_row_and_counter_as_it_was() -> None:
     world = World()
@@ -363,6 +364,17 @@ def test_a_did_web_in_capitals_is_the_same_account() -> None:
     world.apply(msgspec.structs.replace(event, did="did:web:EXAMPLE.com"))
 
     assert world.items() == [f"at://did:web:example.com/{POST}/1"]
+
+
+def test_a_did_web_with_a_dot_behind_it_is_nobody_whom_we_know() -> None:
+    """87. It names the same host; taken as it is it would be a second account."""
+    world = World(scope="network")
+    event = world.event("x", POST, "1", {"text": "", "createdAt": CREATED})
+
+    tally = world.apply(msgspec.structs.replace(event, did="did:web:alice.test."))
+
+    assert tally.strangers == 1
+    assert world.count("actor") == 0
 
 
 def test_links_to_what_is_no_address_here_are_kept_without_effect() -> None:

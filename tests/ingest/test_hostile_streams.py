@@ -147,7 +147,7 @@ async def test_a_zip_bomb_is_refused_and_passed(tmp_path: Path, wire: str) -> No
 async def test_a_frame_that_does_not_decompress_costs_the_connection_and_then_the_compression(
     tmp_path: Path, wire: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.ingest.pipeline.BACKOFF_MIN_S", 0.001)
+    monkeypatch.setattr("appliance.ingest.line.BACKOFF_MIN_S", 0.001)
     host = Host(wire, posts(wire, 10))
     host.raw = [(5, b"\x28\xb5\x2f\xfd" + b"\xff" * 50)]
 
@@ -171,7 +171,7 @@ async def test_a_frame_that_does_not_decompress_costs_the_connection_and_then_th
 async def test_what_nothing_gets_past_is_left_behind_as_a_gap(
     tmp_path: Path, wire: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.ingest.pipeline.BACKOFF_MIN_S", 0.001)
+    monkeypatch.setattr("appliance.ingest.line.BACKOFF_MIN_S", 0.001)
     monkeypatch.setattr("appliance.ingest.jetstream_v1.FRAME_MAX", 1_000_000)
     monkeypatch.setattr("appliance.ingest.jetstream_v2.FRAME_MAX", 1_000_000)
     monkeypatch.setattr("appliance.ingest.relay.FRAME_MAX", 1_000_000)
@@ -204,6 +204,7 @@ async def test_a_stream_of_nonsense_is_left_before_it_fills_the_disk(tmp_path: P
             assert await at.value("SELECT count(*) FROM dead_letter") <= BROKEN_MAX * 2
 
 
+@pytest.mark.defect("D6")
 @pytest.mark.parametrize("wire", ["v1", "v2"])
 async def test_while_the_writer_stands_still_the_socket_is_not_read_and_nothing_is_dropped(
     tmp_path: Path, wire: str

@@ -90,6 +90,7 @@ def apply_all(
     return result
 
 
+@pytest.mark.defect("D12")
 @pytest.mark.invariant("replay-is-harmless")
 @pytest.mark.invariant("newest-wins")
 @given(OPERATIONS, st.randoms(use_true_random=False), st.integers(1, 30))

@@ -6,100 +6,16 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from appliance.protocol import car, cbor_exact, cid, commits, firehose, keys, mst
+from appliance.protocol import cid, keys
 from appliance.protocol.tid import tid_of
 from appliance.store import actors, identities
 from appliance.store.database import Database
-from tests.ingest.hosts import (
-    BEGIN_US,
-    POST,
-    Host,
-    Line,
-    connected,
-    did,
-    reading,
-    relay_line,
-    remember,
-    track,
-)
+from tests.ingest.hosts import BEGIN_US, Host, Line, connected, reading, relay_line, remember, track
+from tests.ingest.signed import ALICE, Repo, document, know
 from tests.real_frames import frames
 from tests.real_frames import identities as real_identities
-
-ALICE = did(1)
-
-
-class Repo:
-    """A signed repository that tells of its commits as a PDS does."""
-
-    def __init__(self, key: keys.PrivateKey) -> None:
-        self.key = key
-        self.root, self.blocks = mst.build({})
-        self.rev: str | None = None
-        self.seq = 1000
-        self.number = 0
-
-    def post(self, text: str, *, key: keys.PrivateKey | None = None, **changes: Any) -> Line:
-        """Commit one post; the frame. ``changes`` replace fields of it."""
-        self.number += 1
-        self.seq += 1
-        time_us = BEGIN_US - 600_000_000 + self.number * 1_000_000
-        record = cbor_exact.encode({"$type": POST, "text": text, "createdAt": "2026-07-01T00:00:00.000Z"})
-        name, path = cid.cid_of(record), f"{POST}/{tid_of(time_us, 1)}"
-        before, tree = self.root, mst.Tree(self.blocks.get, self.root)
-        after, new = tree.with_changes({path: name})
-        self.blocks |= new
-        self.root = after.root
-        rev, since = tid_of(time_us, 2), self.rev
-        self.rev = rev
-        commit_cid, commit = commits.sign(ALICE, rev, self.root, key or self.key)
-        proof = {commit_cid: commit, name: record, **new, **mst.Tree(self.blocks.get, self.root).proof(path)}
-        body: dict[str, Any] = {
-            "seq": self.seq, "repo": ALICE, "rev": rev, "since": since, "commit": commit_cid,
-            "blocks": car.write(commit_cid, proof), "blobs": [], "tooBig": False, "rebase": False,
-            "ops": [{"action": "create", "path": path, "cid": name}], "prevData": before,
-            "time": f"2026-07-04T21:{self.number:02d}:00.000Z",
-        }  # fmt: skip
-        return relay_line(firehose.encode_frame("#commit", body | changes))
-
-    def sync(self) -> Line:
-        """Says where the repository stands."""
-        assert self.rev is not None
-        self.seq += 1
-        commit_cid, commit = commits.sign(ALICE, self.rev, self.root, self.key)
-        body = {
-            "seq": self.seq, "did": ALICE, "rev": self.rev,
-            "blocks": car.write(commit_cid, {commit_cid: commit}),
-            "time": f"2026-07-04T21:{self.number:02d}:30.000Z",
-        }  # fmt: skip
-        return relay_line(firehose.encode_frame("#sync", body))
-
-
-def document(key: keys.PrivateKey) -> bytes:
-    method = {
-        "id": f"{ALICE}#atproto", "type": "Multikey", "controller": ALICE,
-        "publicKeyMultibase": key.multibase,
-    }  # fmt: skip
-    service = {
-        "id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": "https://pds.net",
-    }  # fmt: skip
-    return orjson.dumps({"id": ALICE, "verificationMethod": [method], "service": [service]})
-
-
-async def know(folder: Path, did_key: str, who: str = ALICE) -> None:
-    """As if the document had been read a moment ago."""
-    database = await Database.open(folder / "test.db")
-
-    def work(tx: Any) -> None:
-        identities.save(
-            tx, actors.ensure(tx, who), handle=None, pds="https://pds.net", signing_key=did_key,
-            resolved_us=BEGIN_US - 1_000_000,
-        )  # fmt: skip
-
-    await database.write(work)
-    await database.close()
 
 
 @pytest.fixture
@@ -180,10 +96,7 @@ async def test_an_older_sender_is_judged_by_since(tmp_path: Path, repo: Repo) ->
 async def test_a_commit_sent_twice_is_no_break(tmp_path: Path, repo: Repo) -> None:
     await know(tmp_path, repo.key.did_key)
     lines = [repo.post("a"), repo.post("b")]
-    again = firehose.decode_frame(lines[0].data).body
-    repo.seq += 1
-    lines.append(relay_line(firehose.encode_frame("#commit", again | {"seq": repo.seq})))
-    lines.append(repo.post("c"))
+    lines += [repo.again(lines[0]), repo.post("c")]
     assert (await run(tmp_path, repo, lines))[:3] == (3, "LIVE", 0)
 
 

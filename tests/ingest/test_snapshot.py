@@ -8,7 +8,7 @@ from appliance.errors import NotFound
 from appliance.ingest import snapshot
 from appliance.ingest.merge import Verdict
 from appliance.store import records, repos
-from tests.ingest.world import CREATED, LIKE, NOW_US, POST, REPOST, World, cid, rev, uri
+from tests.ingest.world import CREATED, LIKE, NOW_US, POST, REPOST, Row, World, cid, rev, uri
 from tests.merge.checker import index_faults
 
 OK = {"text": "", "createdAt": CREATED}
@@ -283,3 +283,25 @@ def test_late_rows_have_higher_arrival_than_what_was_read() -> None:
 
     late = world.all("SELECT r.rkey FROM item JOIN record r USING (id) WHERE item.arrival > ?", top)
     assert late == [("old",)]
+
+
+def test_what_we_took_down_is_neither_missing_nor_brought_back_by_a_scan() -> None:
+    """98. Hidden here and present there is no difference: takedowns stand beside the rows."""
+    world = World()
+    world.live("alice")
+    world.post("alice", "1", number=1)
+    world.post("alice", "2", number=2)
+    world.tx.run("UPDATE record SET takedown = 'ref' WHERE rkey = '1'")
+    rows: list[Row] = [("1", 100, OK), ("2", 200, OK)]
+
+    certificate = world.scan_anew("alice", 5, [rows])
+
+    assert certificate is not None
+    assert certificate.records == 2
+    assert world.all("SELECT rkey, state, takedown FROM record ORDER BY rkey") == [
+        ("1", 1, "ref"),
+        ("2", 1, None),
+    ]
+    again = world.scan_anew("alice", 6, [rows])
+    assert again is not None
+    assert again.digest == certificate.digest

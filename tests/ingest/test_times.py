@@ -80,6 +80,7 @@ def test_every_valid_date_of_the_published_vectors_is_read() -> None:
         )
 
 
+@pytest.mark.defect("D14")
 def test_a_post_from_the_future_stands_where_it_was_first_seen() -> None:
     world = World()
     world.track("alice")
@@ -108,6 +109,7 @@ def test_the_upstream_s_clock_counts_and_not_ours() -> None:
     assert world.sort_ms(uri("alice", POST, "1")) == NOW_MS
 
 
+@pytest.mark.defect("D13")
 def test_offsets_are_converted_and_not_cut_off() -> None:
     world = World()
     world.track("alice")
@@ -172,3 +174,27 @@ def test_a_place_once_given_survives_a_scan_that_shows_another_date() -> None:
     assert found is not None
     assert found.body is not None
     assert msgspec.json.decode(found.body)["createdAt"] == "2024-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("file", ["datetime_syntax_invalid.txt", "datetime_parse_invalid.txt"])
+def test_no_date_of_the_published_vectors_costs_a_post_or_its_place(file: str) -> None:
+    """90. Live it stands where it was first seen or earlier; found in a repository, at its key or earlier."""
+    lines = shared(f"interop-tests/syntax/{file}").read_text("utf-8").splitlines()
+    dates = [line for line in lines if line and not line.startswith("#")]
+    assert len(dates) > 3
+    world = World()
+    world.track("alice")
+    named_us = NOW_US - DAY_US
+    found = [
+        (tid_of(named_us, number), number, {"text": "", "createdAt": text})
+        for number, text in enumerate(dates)
+    ]
+
+    for number, text in enumerate(dates):
+        world.post("alice", f"live{number}", {"createdAt": text}, at_us=NOW_US - 5_000_000)
+    world.scan("alice", 900, [found])
+
+    assert world.count("dead_letter") == 0
+    for number, (rkey, _, _) in enumerate(found):
+        assert world.sort_ms(uri("alice", POST, rkey)) <= named_us // 1000
+        assert world.sort_ms(uri("alice", POST, f"live{number}")) <= NOW_MS - 5_000

@@ -101,7 +101,7 @@ def chunk(size: int, events: int = 1) -> Chunk:
 
 @pytest.mark.parametrize(("size", "most"), [(100, 10), (1, 500)])
 async def test_a_full_queue_keeps_the_reader_waiting(size: int, most: int) -> None:
-    waiting = Waiting(bytes_max=1000, events_max=500)
+    waiting: Waiting[str] = Waiting(bytes_max=1000, events_max=500)
     put = 0
 
     async def fill() -> None:
@@ -117,27 +117,32 @@ async def test_a_full_queue_keeps_the_reader_waiting(size: int, most: int) -> No
     taken = 0
     while taken < 2000:
         await waiting.some()
-        name, chunks = waiting.take(7)
-        assert name == "a"
-        assert 1 <= len(chunks) <= 7
-        taken += len(chunks)
+        chunks = waiting.take(7)
+        assert list(chunks) == ["a"]
+        assert 1 <= len(chunks["a"]) <= 7
+        taken += len(chunks["a"])
     await task
     assert (waiting.events, waiting.bytes, len(waiting)) == (0, 0, 0)
 
 
-async def test_a_batch_is_of_one_upstream_and_begins_with_its_gap() -> None:
-    waiting = Waiting(10**6, 10**6)
-    for name, gap in [("a", None), ("a", None), ("a", Gap(1, 2, "x")), ("a", None), ("b", None)]:
-        await waiting.put(name, chunk(1)._replace(gap=gap))
+async def test_a_batch_keeps_the_order_of_each_source_and_begins_with_its_gap() -> None:
+    waiting: Waiting[str] = Waiting(10**6, 10**6)
+    for at, (name, gap) in enumerate(
+        [("a", None), ("b", None), ("a", None), ("a", Gap(1, 2, "x")), ("a", None), ("b", None)]
+    ):
+        await waiting.put(name, chunk(1)._replace(gap=gap, seq=at))
     batches = []
     while len(waiting):
-        name, chunks = waiting.take(100)
-        batches.append((name, [c.gap is not None for c in chunks]))
-    assert batches == [("a", [False, False]), ("a", [True, False]), ("b", [False])]
+        taken = waiting.take(100)
+        batches.append({name: [(c.seq, c.gap is not None) for c in chunks] for name, chunks in taken.items()})
+    assert batches == [
+        {"a": [(0, False), (2, False)], "b": [(1, False)]},
+        {"a": [(3, True), (4, False)], "b": [(5, False)]},
+    ]
 
 
 async def test_enough_is_waited_for() -> None:
-    waiting = Waiting(10**6, 10**6)
+    waiting: Waiting[str] = Waiting(10**6, 10**6)
     task = asyncio.create_task(waiting.enough(3))
     for expected in (False, False, True):
         await waiting.put("a", chunk(1))

@@ -20,7 +20,7 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 PAGE = 100
-PAGES_MAX = 500
+PAGES_MAX = 5000
 
 
 def free_port() -> int:
@@ -90,6 +90,26 @@ class Process:
             await self.kill()
             raise AssertionError(f"did not end on SIGTERM: {self.tail()}") from None
 
+    async def command(self, *words: str) -> tuple[int, str, str]:
+        """Another process runs this command on the same data; its exit code and what it printed."""
+        program = [*self._command[:-1], *words]
+        other = await asyncio.create_subprocess_exec(
+            *program,
+            env=self._environment,
+            cwd=self.data.parent,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await other.communicate()
+        assert other.returncode is not None
+        return other.returncode, out.decode(), err.decode()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     @property
     def alive(self) -> bool:
         return self._process is not None and self._process.returncode is None
@@ -134,6 +154,10 @@ class Client:
         answer = await self.call(
             "com.atproto.server.createSession", {"identifier": handle, "password": password}
         )
+        self.take(answer)
+
+    def take(self, answer: dict[str, Any]) -> None:
+        """Go on as whom createSession answered for."""
         self._token, self.did = answer["accessJwt"], answer["did"]
 
     async def call(self, nsid: str, body: Any = None, **params: Any) -> Any:
@@ -147,11 +171,11 @@ class Client:
         assert answer.status_code == 200, f"{nsid}: {answer.status_code} {answer.text[:500]}"
         return answer.json() if answer.content else None
 
-    async def timeline(self, *, limit: int = PAGE) -> list[Row]:
+    async def timeline(self, *, limit: int = PAGE, pages_max: int = PAGES_MAX) -> list[Row]:
         """Every page to the end."""
         rows: list[Row] = []
         cursor = None
-        for _ in range(PAGES_MAX):
+        for _ in range(pages_max):
             params = {"limit": limit} | ({"cursor": cursor} if cursor else {})
             page = await self.call("app.bsky.feed.getTimeline", **params)
             rows += [row(item) for item in page["feed"]]
@@ -197,7 +221,7 @@ class World:
         ]
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self, *, rate: float, within_s: float = 60) -> None:
+    async def start(self, *, rate: float, within_s: float = 120) -> None:
         """Start, living at this rate, and wait until it is ready."""
         told = self.folder / "info.json"
         told.unlink(missing_ok=True)
@@ -214,7 +238,7 @@ class World:
         assert self._process is not None
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(self._process.wait(), 20)
+        await asyncio.wait_for(self._process.wait(), 60)
 
     def settings(self, wire: str = "jetstream-v2") -> dict[str, str]:
         """The settings of an appliance that reads this network by that wire; its members are admitted."""

@@ -79,12 +79,17 @@ async def test_a_strangers_thread_and_profile_open_for_a_member(
     client = Client(process.origin, http)
     await client.sign_in("member.test", net.account("member.test").entry.password)
     by_handle = last.replace(stranger.did, "stranger.test")
-    thread = (await client.call("app.bsky.feed.getPostThread", uri=by_handle))["thread"]
-    shown = []
-    while "post" in thread:
-        shown.append(thread["post"]["uri"])
-        thread = thread.get("parent", {})
-    assert shown == [last, middle, first]
+
+    async def thread_is_whole() -> str:
+        thread = (await client.call("app.bsky.feed.getPostThread", uri=by_handle))["thread"]
+        shown = []
+        while "post" in thread:
+            shown.append(thread["post"]["uri"])
+            thread = thread.get("parent", {})
+        return "" if shown == [last, middle, first] else f"{len(shown)} posts"
+
+    # What does not arrive while an answer waits is there at the next look.
+    await comes_true(thread_is_whole, within_s=WITHIN_S)
     profile = await client.call("app.bsky.actor.getProfile", actor="second.test")
     assert profile["did"] == second.did
     feed = await client.call("app.bsky.feed.getAuthorFeed", actor="second.test")

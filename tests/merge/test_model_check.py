@@ -108,7 +108,7 @@ def test_a_finish_that_forgets_what_the_scan_saw_is_noticed(monkeypatch: pytest.
 
     def all_older(
         tx: Transaction, actor: int, collection: int, version: records.Version, _scan: int
-    ) -> list[tuple[int, int]]:
+    ) -> list[tuple[int, int, str, str | None]]:
         return unseen(tx, actor, collection, version, 2**40)
 
     monkeypatch.setattr(records, "unseen", all_older)

@@ -157,3 +157,48 @@ async def test_many_hosts_do_not_pile_up() -> None:
         async with pacing.turn(f"host{n}", PDS_JSON):
             pass
     assert len(pacing._hosts) <= 4096
+
+
+async def test_a_limit_shared_with_other_software_is_not_run_into() -> None:
+    """Catalogue 101: somebody behind our address uses it up as well; the host counts for both."""
+    clock = ManualClock()
+    pacing = Pacing(clock, per_host=1, total=32, rate=5.0)
+    limit, window_s = 100, 60.0
+    used, window_ends_s = 0, window_s
+    refused = asked = 0
+
+    async def one() -> None:
+        nonlocal used, window_ends_s, refused, asked
+        async with pacing.turn("a", PDS_JSON):
+            now_s = clock.monotonic_s()
+            while now_s >= window_ends_s:
+                window_ends_s += window_s
+                used = 0
+            asked += 1
+            used += 3  # two of the others for each of ours
+            status = 200 if used <= limit else 429
+            refused += status == 429
+            headers = {
+                "ratelimit-limit": str(limit),
+                "ratelimit-remaining": str(max(limit - used, 0)),
+                "ratelimit-reset": str(window_ends_s - now_s),
+            }
+            pacing.heard("a", status, headers)
+
+    async def ask_on() -> None:
+        while True:
+            try:
+                await one()
+            except Unavailable as busy:
+                await clock.sleep(busy.retry_after_s or 1)
+
+    asking = asyncio.create_task(ask_on())
+    await settle()
+    for _ in range(1200):
+        await clock.advance(0.5)
+        await settle()
+    asking.cancel()
+    await asyncio.wait([asking])
+
+    assert refused <= asked // 50
+    assert asked >= 200, "and what is left is used"

@@ -112,7 +112,9 @@ def test_names_have_one_spelling() -> None:
     assert syntax.normalise_handle("User.Test") == "user.test"
     assert syntax.normalise_did("did:web:Example.COM%3a8080") == "did:web:example.com%3A8080"
     assert syntax.normalise_did("did:plc:abc") == "did:plc:abc"
-    for text in ("did:key:zQ3sh", "did:web:host:path", "user.test", ""):
+    # A dot behind it would be a second name of the same host.
+    dotted = ("did:web:host.test.", "did:web:host.test.%3A80", "did:web:host.test.%3a80")
+    for text in ("did:key:zQ3sh", "did:web:host:path", "user.test", "", *dotted):
         with pytest.raises(BadInput):
             syntax.normalise_did(text)
     with pytest.raises(BadInput):

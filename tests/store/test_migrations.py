@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import Corrupt
-from appliance.store import migrations
+from appliance.store import migrations, records
+from appliance.store.database import Reader
 from appliance.store.migrations import SCHEMA_VERSION, create, schema_text, statements, steps, upgrade
+from tests.ingest.world import World
 
 # Each version that was ever released, as it was then; a new one is added when SCHEMA_VERSION rises.
 FORMER = Path(__file__).parent / "schemas"
@@ -175,3 +177,61 @@ def test_pictures_of_records_that_were_here_before_are_known_afterwards(tmp_path
         (7, two, 2),
     ]
     old.close()
+
+
+def test_a_file_of_the_first_schema_keeps_every_row_and_digest(tmp_path: Path) -> None:
+    """Catalogue 13: digests of each account before and after, and each column of each table."""
+    world = World()
+    names = ["alice", "bob", "carol"]
+    world.member("alice")
+    for number, who in enumerate(names):
+        world.track(who)
+        posts = [world.post(who, f"{n}") for n in range(20)]
+        world.like(who, "l", posts[0])
+        world.repost(who, "r", posts[1])
+        world.delete(posts[number])
+    world.follow("alice", "f", "bob")
+    world.tx.run("UPDATE repo SET state = 'LIVE', reason = 'history since 2025-03-04' WHERE actor = 2")
+    connection = sqlite3.connect(tmp_path / "old.sqlite", isolation_level=None)
+    connection.executescript((FORMER / "1.sql").read_text())
+    connection.execute("PRAGMA user_version=1")
+    connection.execute("BEGIN")
+    for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        rows = world.all(f"SELECT {', '.join(columns)} FROM {table}")
+        places = ", ".join("?" * len(columns))
+        connection.execute(f"DELETE FROM {table}")
+        connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({places})", rows)
+    connection.execute("COMMIT")
+    world.connection.close()
+
+    def contents() -> dict[str, list[tuple[object, ...]]]:
+        return {
+            table: sorted(
+                connection.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall(), key=repr
+            )
+            for table, columns in old.items()
+        }
+
+    def digests() -> list[tuple[bytes, int]]:
+        reader = Reader(connection)
+        actors = [row[0] for row in reader.all("SELECT actor FROM repo ORDER BY actor")]
+        return [records.digest(reader, actor, [1, 2, 3, 4]) for actor in actors]
+
+    old = {
+        table: [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    }
+    before, digested = contents(), digests()
+    assert len(before["record"]) > 60
+    assert len({digest for digest, _ in digested}) == 3
+
+    upgrade(connection, 1, SCHEMA_VERSION, steps())
+
+    assert contents() == before
+    assert digests() == digested
+    window = connection.execute(
+        "SELECT date(window_us / 1000000, 'unixepoch') FROM repo ORDER BY actor"
+    ).fetchall()
+    assert sorted(window, key=repr) == [("2025-03-04",), (None,), (None,)]
+    connection.close()

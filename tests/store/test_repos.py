@@ -26,9 +26,9 @@ def in_state(tx: Transaction, state: str, *, refs: int = 1, doubt: str = "") -> 
     actor = actors.ensure(tx, f"did:plc:{state.lower()}")
     if state != "UNKNOWN":
         tx.run(
-            "INSERT INTO repo (actor, state, since_us, refs, unwanted_us, doubt, epoch)"
-            " VALUES (?, ?, 1, ?, ?, ?, 3)",
-            (actor, state, refs, None if refs else 1, doubt),
+            "INSERT INTO repo (actor, state, since_us, refs, unwanted_us, doubt, epoch, cert_rev,"
+            " cert_digest) VALUES (?, ?, 1, ?, ?, ?, 3, ?, ?)",
+            (actor, state, refs, None if refs else 1, doubt, CERTIFICATE.rev, CERTIFICATE.digest),
         )
     return actor
 
@@ -36,6 +36,11 @@ def in_state(tx: Transaction, state: str, *, refs: int = 1, doubt: str = "") -> 
 def state_of(tx: Transaction, actor: int) -> str:
     repo = repos.find(tx, actor)
     return "UNKNOWN" if repo is None else repo.state
+
+
+def began(tx: Transaction, actor: int) -> repos.State:
+    """The state in which an audit of it begins."""
+    return "SUSPECT" if state_of(tx, actor) == "SUSPECT" else "LIVE"
 
 
 # Each with the epoch that it is told; those without are told by an event that knows none.
@@ -47,7 +52,12 @@ TRANSITIONS: dict[str, Callable[[Transaction, int, int], Any]] = {
     "retry": lambda tx, actor, epoch: repos.retry(tx, actor, epoch, NOW_US),
     "restart": lambda tx, actor, epoch: repos.restart(tx, actor, epoch, "moved", NOW_US),
     "suspect": lambda tx, actor, _: repos.suspect(tx, actor, "doubt", NOW_US),
-    "confirm": lambda tx, actor, epoch: repos.confirm(tx, actor, epoch, CERTIFICATE, NOW_US),
+    "confirm": lambda tx, actor, epoch: repos.confirm(
+        tx, actor, epoch, began(tx, actor), CERTIFICATE, NOW_US
+    ),
+    "confirm_rev": lambda tx, actor, epoch: repos.confirm_rev(
+        tx, actor, epoch, began(tx, actor), CERTIFICATE.rev, NOW_US
+    ),
     "resync": lambda tx, actor, epoch: repos.resync(tx, actor, epoch, "differs", 0, NOW_US),
     "raise_epoch": lambda tx, actor, epoch: repos.raise_epoch(tx, actor, epoch, "back", NOW_US),
     "deactivate": lambda tx, actor, _: repos.deactivate(tx, actor, "deactivated", NOW_US),
@@ -56,7 +66,18 @@ TRANSITIONS: dict[str, Callable[[Transaction, int, int], Any]] = {
     "prune": lambda tx, actor, _: repos.prune(tx, actor, NOW_US, NOW_US),
     "forget": lambda tx, actor, _: repos.forget(tx, actor),
 }
-WITH_EPOCH = {"start", "finalise", "wait", "retry", "restart", "confirm", "resync", "raise_epoch", "bury"}
+WITH_EPOCH = {
+    "start",
+    "finalise",
+    "wait",
+    "retry",
+    "restart",
+    "confirm",
+    "confirm_rev",
+    "resync",
+    "raise_epoch",
+    "bury",
+}
 
 
 def test_the_table_names_every_transition() -> None:
@@ -94,7 +115,7 @@ def test_a_scan_that_met_doubt_ends_in_doubt_and_without_certificate(tx: Transac
 
     repo = repos.find(tx, actor)
     assert repo is not None
-    assert (repo.state, repo.reason, repo.doubt, repo.cert_rev) == ("SUSPECT", "a gap", "", None)
+    assert (repo.state, repo.reason, repo.doubt, repo.cert_us) == ("SUSPECT", "a gap", "", None)
 
 
 @pytest.mark.parametrize("state", ["QUEUED", "SCANNING", "WAIT"])
@@ -121,8 +142,9 @@ def test_a_certificate_at_the_rev_that_still_stands_is_renewed(tx: Transaction) 
     repos.finalise(tx, actor, 3, "3aaaaaaaaaaaa", CERTIFICATE, NOW_US)
     repos.suspect(tx, actor, "a gap", NOW_US)
 
-    assert not repos.confirm_rev(tx, actor, 3, "3aaaaaaaaaaab", NOW_US + 1)
-    assert repos.confirm_rev(tx, actor, 3, "3aaaaaaaaaaaa", NOW_US + 1)
+    assert not repos.confirm_rev(tx, actor, 3, "SUSPECT", "3aaaaaaaaaaab", NOW_US + 1)
+    assert not repos.confirm_rev(tx, actor, 3, "LIVE", "3aaaaaaaaaaaa", NOW_US + 1)
+    assert repos.confirm_rev(tx, actor, 3, "SUSPECT", "3aaaaaaaaaaaa", NOW_US + 1)
 
     repo = repos.find(tx, actor)
     assert repo is not None

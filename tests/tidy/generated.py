@@ -14,7 +14,18 @@ from appliance.config import Settings
 from tests.tidy.sources import CODE, ROOT, docstring, modules, trees
 
 WEB_VERBS = ("get", "post", "put", "patch", "delete", "websocket", "route")
+METRIC_KINDS = ("counter", "gauge", "histogram")
 LEXICONS = CODE / "protocol" / "lexicon_files"
+
+
+class Metric(NamedTuple):
+    """One family of numbers that the process tells."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    about: str
+    module: str
 
 
 class Route(NamedTuple):
@@ -125,6 +136,50 @@ def _schema(nsid: str) -> tuple[str, str]:
     return verb, str(main.get("description", "")).replace("|", "\\|").replace("\n", " ")
 
 
+def metrics_page() -> str:
+    """docs/metrics.md."""
+    lines = [
+        "# Metrics",
+        "",
+        "Made by `python3 build.py docs` from the code that counts.",
+        "",
+        "`/metrics` tells them in Prometheus' text format to callers on the same machine, and to others",
+        "with the password of `ADMIN_PASSWORD` (Basic, user `admin`). Each name begins with `appliance_`;",
+        "counters end in `_total`, and histograms are told as `_bucket`, `_sum` and `_count`.",
+        "",
+        "| metric | kind | labels | what it tells | in |",
+        "|---|---|---|---|---|",
+    ]
+    for metric in metrics():
+        labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
+        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.about} | `{metric.module}` |")
+    return "\n".join(lines) + "\n"
+
+
+def metrics() -> list[Metric]:
+    """Every metric that a module declares, by name."""
+    found = []
+    for path, tree in trees(modules()):
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            kind = node.func.attr
+            if kind not in METRIC_KINDS or ast.unparse(node.func.value) != "telemetry":
+                continue
+            name, about, *rest = node.args
+            labels = [ast.literal_eval(each) for each in rest if isinstance(each, ast.List)]
+            found.append(
+                Metric(
+                    ast.literal_eval(name),
+                    kind,
+                    tuple(labels[0]) if labels else (),
+                    ast.literal_eval(about),
+                    path.relative_to(ROOT).as_posix(),
+                )
+            )
+    return sorted(found)
+
+
 def _text(call: ast.Call) -> str:
     first = call.args[0] if call.args else None
     return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
@@ -153,7 +208,11 @@ def _default(value: Any) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-PAGES = {"docs/configuration.md": configuration, "docs/routes.md": routes_page}
+PAGES = {
+    "docs/configuration.md": configuration,
+    "docs/metrics.md": metrics_page,
+    "docs/routes.md": routes_page,
+}
 
 
 def write(root: Path = ROOT) -> None:

@@ -1,7 +1,10 @@
 """The documentation against the code: generated pages, commands, invariants, tables, trees."""
 
 import ast
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
@@ -28,6 +31,26 @@ def test_every_setting_says_what_it_does() -> None:
 
     assert len(told) > 20
     assert [name for name, _, _, about in told if not about.endswith(".")] == []
+
+
+def test_the_page_of_metrics_holds_what_a_process_tells() -> None:
+    """The list is read from the code; the registry of a process that has loaded all of it is the judge."""
+    script = (
+        "import importlib, pkgutil, json, appliance\n"
+        "from appliance import telemetry\n"
+        "for module in pkgutil.walk_packages(appliance.__path__, 'appliance.'):\n"
+        "    if not module.name.endswith('__main__'):\n"
+        "        importlib.import_module(module.name)\n"
+        "print(json.dumps([family.name for family in telemetry.REGISTRY.collect()]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    told = {f"appliance_{metric.name}" for metric in generated.metrics()}
+    assert told == set(json.loads(done.stdout))
+    assert [metric.name for metric in generated.metrics() if not metric.about.endswith(".")] == []
+    assert len(told) > 40
 
 
 def test_the_list_of_routes_holds_what_every_instance_answers() -> None:

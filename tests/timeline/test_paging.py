@@ -26,6 +26,7 @@ async def walk(place: Village, limit: int, seen: Any = None) -> list[str]:
             await seen()
 
 
+@pytest.mark.defect("D10")
 async def test_200_posts_of_one_moment_come_each_once_in_pages_of_7(tmp_path: Path) -> None:
     async with village(tmp_path) as place:
         await place.join("ann", "bob", "cid")
@@ -61,6 +62,7 @@ async def test_records_that_agree_to_the_last_byte_come_each_once(tmp_path: Path
             assert set(found) == written
 
 
+@pytest.mark.defect("D9")
 @pytest.mark.parametrize("limit", [1, 4, 50])
 async def test_the_order_is_the_same_whatever_the_page_size(tmp_path: Path, limit: int) -> None:
     async with village(tmp_path) as place:

@@ -2,6 +2,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.timeline.village import POST, Village, asker, did, village
 
 NESTED = re.compile(rb'"\$type":"app\.bsky\.feed\.defs#threadViewPost"')
@@ -38,6 +40,7 @@ async def chain(place: Village, length: int) -> list[dict[str, str]]:
     return posts
 
 
+@pytest.mark.defect("D19")
 async def test_replies_nest_newest_first(tmp_path: Path) -> None:
     async with village(tmp_path) as place:
         await place.join("ann", "bob", "cid")
@@ -65,6 +68,7 @@ async def test_a_thread_of_1000_levels_is_answered_in_both_directions(tmp_path: 
         assert up.body.count(b'"parent":{"$type"') == 1000
 
 
+@pytest.mark.defect("D19")
 async def test_depth_and_height_end_where_they_were_asked_to(tmp_path: Path) -> None:
     async with village(tmp_path) as place:
         await place.join("ann", "bob")

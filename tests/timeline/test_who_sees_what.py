@@ -110,6 +110,7 @@ async def test_muted_accounts_are_absent_from_home_and_present_at_home(tmp_path:
         assert len(uris(await place.feed(None, "cid"))) == 2
 
 
+@pytest.mark.defect("D17")
 @pytest.mark.parametrize("status", ["deactivated", "suspended", "takendown", "deleted"])
 async def test_an_inactive_account_is_nobody(tmp_path: Path, status: str) -> None:
     async with village(tmp_path) as place:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from appliance.clock import ManualClock
-from tests.web import samples
+from tests.web import proof_samples, samples
 from tests.web.chromium import browser
 from tests.web.samples import ME, NOW_US
 from tests.web.site_rig import running
@@ -22,6 +22,7 @@ async def main(folder: Path, only: list[str]) -> None:
     with tempfile.TemporaryDirectory() as cache:
         async with running(ME, Path(cache), clock=ManualClock(NOW_US)) as site, browser() as chromium:
             world = samples.furnish(site)
+            proof_samples.furnish(site)
             site.door.inside["cookie-of-the-member"] = ME
             paths = {
                 "home": ("/", True),
@@ -31,6 +32,8 @@ async def main(folder: Path, only: list[str]) -> None:
                     True,
                 ),
                 "thread": (f"/post/{world.focus}", True),
+                "completeness": ("/completeness?show=all", True),
+                "status": ("/status", False),
                 "login": ("/login", False),
                 "welcome": ("/", False),
                 "error": ("/post/at://did:plc:44ybard66vv44zksje25o7dz/app.bsky.feed.post/3none", True),

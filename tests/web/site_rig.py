@@ -23,20 +23,40 @@ from appliance.errors import ApplianceError, BadInput, NotFound, Refused
 from appliance.media.images import Images
 from appliance.media.renderer import Renderer
 from appliance.protocol import cid as cids
-from appliance.web.doors import Json, Outcome, Page, Progress
+from appliance.store.completeness import Account, Doubt, Late
+from appliance.timeline.completeness import Report
+from appliance.web.doors import Json, Outcome, Page
 from appliance.web.frame import Frame
 from appliance.web.security import Guard
 from appliance.web.site import site
+from appliance.web.status import status
 
 KEY = b"k" * 32
 APP_PASSWORD = "abcd-efgh-ijkl-mnop"
-ALL_LIVE = Progress(12, 12, 0, 0, 0, 0, 0.4)
+ALL_LIVE = Report("complete", lag_s=0.4, total=12, complete=12, records=4711)
+WELL: Json = {
+    "version": "1.2.3",
+    "healthy": True,
+    "at": "2026-11-20T12:16:31Z",
+    "uptimeSeconds": 90_000,
+    "problems": [],
+    "stream": {"live": True, "lagSeconds": 0.4, "downSince": None, "positionAt": "2026-11-20T12:16:30Z"},
+    "accounts": {"LIVE": {"number": 1412, "oldest": "2026-11-02T08:00:00Z"}},
+    "records": 1_204_711,
+    "doubts": {"accounts": 0, "oldest": None},
+    "gaps": {"open": 0, "oldest": None, "lastDay": 1},
+    "audits": {
+        "rev": {"accounts": 1412, "due": 2, "overdue": 0, "lastDay": 1412},
+        "listing": {"accounts": 1412, "due": 0, "overdue": 0, "lastDay": 203},
+    },
+    "findings": {"open": 0, "lastDay": 2},
+}
 # Where recorded answers say that pictures are.
 RECORDED_ORIGIN = "https://bsky.public.url"
 
 
 class Shelf:
-    """doors.Reading: timelines, profiles and threads as they were put here."""
+    """doors.Reading and doors.Proving: timelines, profiles, threads and states as they were put here."""
 
     def __init__(self) -> None:
         self.timelines: dict[str, list[Json]] = {}
@@ -44,8 +64,11 @@ class Shelf:
         self.profiles: dict[str, Json] = {}
         self.threads: dict[str, Json] = {}
         self.failures: dict[str, ApplianceError] = {}
-        self.state = ALL_LIVE
-        self.states: dict[str, Progress] = {}
+        self.report = ALL_LIVE
+        self.known: list[Account] = []
+        self.in_doubt: list[Doubt] = []
+        self.arrived: list[Late] = []
+        self.status = WELL
 
     async def timeline(self, viewer: str, *, limit: int, before: str, after: str) -> Page:
         rows = self.timelines.get(viewer, [])
@@ -83,11 +106,28 @@ class Shelf:
             raise BadInput(f"Post not found: {uri}", name="NotFound")
         return {"thread": self.threads[uri]}
 
-    async def progress(self, viewer: str) -> Progress:
-        return self.state
+    async def of(self, viewer: str) -> Report:
+        return self.report
 
-    async def progress_of(self, did: str) -> Progress | None:
-        return self.states.get(did)
+    async def of_account(self, did: str) -> Account | None:
+        return next((account for account in self.known if account.did == did), None)
+
+    async def doubts(self, viewer: str) -> list[Doubt]:
+        return self.in_doubt
+
+    async def accounts(
+        self, viewer: str, *, cursor: str = "", limit: int = 50, incomplete: bool = False
+    ) -> tuple[list[Account], str]:
+        start = _place(cursor) if cursor else 0
+        rows = [one for one in self.known if not incomplete or one.shown != "complete"]
+        return rows[start : start + limit], str(start + limit) if start + limit < len(rows) else ""
+
+    async def late(self, viewer: str, since: int, limit: int) -> tuple[list[Late], int, bool]:
+        rows = [row for row in self.arrived if row.arrival > since]
+        return rows[:limit], self.report.arrival, len(rows) > limit
+
+    async def told(self) -> Json:
+        return self.status
 
 
 class Door:
@@ -251,7 +291,7 @@ async def running(
         guard = Guard(KEY, public or origin)
         frame = Frame(guard, door, clock or ManualClock(1_795_244_191_751_000), public or origin)
         images = Images(folder, album.fetch, Renderer().render, album.has, cache_bytes=100_000_000)
-        application = site(frame, shelf, door, pen, images, [])
+        application = site(frame, shelf, shelf, door, pen, images, [status(frame, shelf.told)])
         config = Config()
         config.bind = [f"fd://{descriptor}"]
         config.accesslog = config.errorlog = None

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 from playwright.async_api import Browser, Page
 
+from tests.web import proof_samples
 from tests.web.chromium import browser
 from tests.web.samples import ME, World, did_of
 from tests.web.site_rig import APP_PASSWORD, Site
 
-PAGES = ("/", "/profile/ivo.example.net", "POST", "/login", "/nowhere")
+PAGES = ("/", "/profile/ivo.example.net", "POST", "/login", "/nowhere", "/status", "/completeness?show=all")
 
 
 @pytest.fixture
@@ -55,6 +56,7 @@ async def opened(
 async def test_no_page_is_wider_than_its_window(
     site: Site, world: World, chromium: Browser, width: int
 ) -> None:
+    proof_samples.furnish(site)
     async with opened(chromium, site, viewport={"width": width, "height": 800}) as page:
         for path in PAGES:
             await page.goto(site.origin + path.replace("POST", f"/post/{world.focus}"))

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import ApplianceError, BadInput, NotFound
-from appliance.web.doors import Progress
 from appliance.web.reading import Pages
 from tests.timeline.village import Village, did, village
 
 
-def pages_of(place: Village, lag_s: float | None = 0.5) -> Pages:
-    return Pages(place.views, place.database, lambda: lag_s)
+def pages_of(place: Village) -> Pages:
+    return Pages(place.views)
 
 
 def uris(rows: list[dict[str, dict[str, str]]]) -> list[str]:
@@ -68,15 +67,3 @@ async def test_nobody_and_nothing_are_said_by_the_protocol_s_names(tmp_path: Pat
         with pytest.raises(BadInput):
             await reading.timeline(did("alice"), limit=5, before="nonsense", after="")
         assert (await reading.profile(did("alice"), "alice.test"))["did"] == did("alice")
-
-
-async def test_completeness_counts_whom_the_viewer_follows(tmp_path: Path) -> None:
-    async with village(tmp_path) as place:
-        await place.join("alice", "bob")
-        await place.follow("alice", "bob")
-
-        progress = await pages_of(place, lag_s=None).progress(did("alice"))
-
-        assert progress == Progress(2, 0, progress.loading, 0, 0, 0, None)
-        assert progress.loading == 2
-        assert await pages_of(place).progress_of(did("nobody")) is None

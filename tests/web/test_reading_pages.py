@@ -10,10 +10,10 @@ import orjson
 import pytest
 
 from appliance.errors import BadInput, NotFound, Unavailable
-from appliance.web.doors import Progress
+from appliance.timeline.completeness import Report, Wait
 from tests.shared import shared
 from tests.web.reading_html import Document
-from tests.web.samples import ME, World, answering, did_of, row
+from tests.web.samples import ME, NOW_US, World, answering, did_of, row
 from tests.web.site_rig import RECORDED_ORIGIN, Site
 
 ANON_URI = "at://did:plc:44ybard66vv44zksje25o7dz/app.bsky.feed.post/3kq0000000001"
@@ -93,26 +93,73 @@ async def test_a_cursor_that_is_none_is_refused(site: Site, world: World, member
     await page(member, "/?before=%00%27", 400)
 
 
+HOUR_US = 3_600_000_000
+
+
 @pytest.mark.parametrize(
-    ("state", "title"),
+    ("report", "words"),
     [
-        (Progress(5, 5, 0, 0, 0, 0, 0.5), "Complete"),
-        (Progress(5, 4, 0, 0, 0, 1, 0.5), "Complete"),
-        (Progress(5, 5, 0, 0, 0, 0, 0.5, "2025-12-02"), "Complete since 2025-12-02"),
-        (Progress(5, 5, 0, 0, 0, 0, None), "Connecting"),
-        (Progress(5, 5, 0, 0, 0, 0, 61.0), "Not live"),
-        (Progress(5, 4, 1, 0, 0, 0, 0.5), "Catching up"),
-        (Progress(5, 4, 0, 1, 0, 0, 0.5), "Nearly complete"),
-        (Progress(5, 4, 0, 0, 1, 0, 0.5), "Nearly complete"),
-        (Progress(5, 4, 0, 0, 0, 0, 0.5), "Being checked"),
+        (Report("complete", lag_s=0.5, total=5, complete=5), "✓ Complete Every post of 5 accounts, live."),
+        (
+            Report(
+                "complete",
+                lag_s=0.5,
+                total=5,
+                complete=4,
+                inactive=1,
+                oldest_check_us=NOW_US - 5 * HOUR_US,
+            ),
+            "✓ Complete Every post of 4 accounts, live. Oldest check 5 h ago. 1 account deactivated or gone.",
+        ),
+        (
+            Report("complete", lag_s=0.5, total=5, complete=5, history_since="2025-12-02"),
+            "✓ Complete since 2025-12-02",
+        ),
+        (
+            Report("not-live", down_since_us=NOW_US - 240_000_000, total=5, complete=5),
+            "! Not live Live updates stopped 4 min ago.",
+        ),
+        (
+            Report("complete-until", until_us=NOW_US - 61_000_000, lag_s=61.0, total=5, complete=5),
+            "! Complete until 06:55 UTC New posts are 1 min behind.",
+        ),
+        (
+            Report(
+                "complete-until", until_us=NOW_US - 25 * HOUR_US, lag_s=0.4, total=5, complete=3, doubtful=2
+            ),
+            "! Complete until 20 Nov, 05:56 UTC 2 of 5 accounts being checked again.",
+        ),
+        (Report("complete-until", total=5, complete=5), "! Being checked"),
+        (
+            Report("catching-up", lag_s=0.5, total=5, complete=4, catching_up=1),
+            "… Catching up Loading the history of 1 of 5 accounts.",
+        ),
+        (
+            Report("waiting", lag_s=0.5, total=5, complete=4, waiting=1, waits=(Wait("host", 1, NOW_US),)),
+            "… Waiting 1 of 5 accounts can’t be read just now: their server is not reachable.",
+        ),
+        (
+            Report(
+                "waiting",
+                lag_s=0.5,
+                total=9,
+                complete=6,
+                waiting=3,
+                waits=(Wait("rate", 2, None), Wait("data", 1, None)),
+            ),
+            "their server asks to wait (2), what their server gives can’t be read (1).",
+        ),
     ],
 )
 async def test_home_says_complete_only_when_nothing_is_open(
-    site: Site, member: httpx.AsyncClient, state: Progress, title: str
+    site: Site, member: httpx.AsyncClient, report: Report, words: str
 ) -> None:
-    site.shelf.state = state
+    site.shelf.report = report
 
-    assert (await page(member, "/")).one("p", class_="state").words.split(" ", 1)[1].startswith(title)
+    home = await page(member, "/")
+
+    assert words in home.one("p", class_="state").words
+    assert home.one("a", href="/completeness").words == "Details"
 
 
 async def test_the_timeline_is_there_for_programs_too(

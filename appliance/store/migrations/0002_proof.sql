@@ -1,6 +1,11 @@
 -- What proves a timeline: coverage of the streams, audits, and what they found.
 
 ALTER TABLE repo ADD COLUMN doubt_us INTEGER;
+ALTER TABLE repo ADD COLUMN window_us INTEGER;
+-- So far the reason alone told of a history that was not read whole.
+UPDATE repo SET window_us = CAST(strftime('%s', substr(reason, 15)) AS INTEGER) * 1000000
+ WHERE reason LIKE 'history since ____-__-__';
+ALTER TABLE repo ADD COLUMN head_rev TEXT NOT NULL DEFAULT '';
 
 -- owner: ingest · state · what each connection to an upstream carried, from when to when: the proof behind
 -- repo.cover_us. ``filter`` names the set of accounts that was asked for; '' is all of them.
@@ -56,7 +61,9 @@ CREATE TABLE finding (
 CREATE INDEX finding_of_actor ON finding (actor, collection, rkey);
 CREATE INDEX finding_by_time ON finding (found_us);
 CREATE INDEX finding_open ON finding (actor) WHERE outcome = 'open';
+CREATE INDEX finding_in_flight ON finding (found_us) WHERE note = 'in flight';
 
+CREATE INDEX repo_uncovered ON repo (actor) WHERE cover_us IS NULL;
 -- owner: backfill · state · position-with-rows: bulk history of many accounts out of a Jetstream v2 archive.
 -- Moves on in the transaction of its rows; never touches floors or certificates.
 CREATE TABLE archive_run (
