@@ -169,7 +169,7 @@ async def test_only_a_few_children_run_at_a_time_and_too_many_who_wait_are_sent_
         most = max(most, running)
         await gate.wait()
         running -= 1
-        return b"x"
+        return b"\xff\xd8\xff"
 
     monkeypatch.setattr(made, "_child", slowly)
     monkeypatch.setattr(renderer, "WAITING_MAX", 10)
@@ -178,7 +178,7 @@ async def test_only_a_few_children_run_at_a_time_and_too_many_who_wait_are_sent_
     with pytest.raises(Unavailable):
         await made.render(b"", "avatar", "jpeg")
     gate.set()
-    assert await asyncio.gather(*waiting) == [b"x"] * 10
+    assert await asyncio.gather(*waiting) == [b"\xff\xd8\xff"] * 10
     assert most == 2
 
 
