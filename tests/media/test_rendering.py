@@ -122,7 +122,9 @@ async def test_a_hostile_picture_is_refused(name: str) -> None:
 async def child(code: str, within_s: float, monkeypatch: pytest.MonkeyPatch, **names: Any) -> None:
     """A decoder that was taken over runs this instead."""
     start = "import json, sys; sys.path[:0] = json.loads(sys.argv.pop(1));"
-    start += " from appliance.media import rendering; rendering.limit(); "
+    start += " from appliance.media import rendering; rendering.limit();"
+    # What would count as a picture.
+    start += " show = lambda: sys.stdout.buffer.write(bytes([255, 216, 255])); "
     monkeypatch.setattr(renderer, "_CHILD", start + code)
     with pytest.raises(NotFound):
         await Renderer(within_s=within_s).render(picture(5, 5), "avatar", "jpeg")
@@ -134,12 +136,14 @@ async def test_a_decoder_that_was_taken_over_gets_no_memory_no_file_and_no_secre
     monkeypatch.setenv("SESSION_SECRET", "hush")
     target = tmp_path / "written"
     for code in (
-        "bytearray(2 << 30); sys.stdout.write('has memory')",
-        f"f = open({str(target)!r}, 'w'); f.write('x'); f.flush()",
-        "import os; 1 / ('SESSION_SECRET' not in os.environ and 0)",
-        "[open('/dev/null') for _ in range(64)]; sys.stdout.write('has files')",
+        "bytearray(2 << 30); show()",
+        f"f = open({str(target)!r}, 'w'); f.write('x'); f.flush(); show()",
+        "import os; 'SESSION_SECRET' in os.environ and show()",
+        "[open('/dev/null') for _ in range(64)]; show()",
     ):
         await child(code, 20, monkeypatch)
+    with pytest.raises(pytest.fail.Exception):
+        await child("show()", 20, monkeypatch)
     assert not target.exists() or target.stat().st_size == 0
 
 

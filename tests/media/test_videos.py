@@ -146,10 +146,14 @@ def test_tables_that_would_grow_beyond_the_file_are_refused() -> None:
         struct.pack_into(">I", many, at + 12, 0xFFFFFFF0)
         with pytest.raises(BadInput):
             movie(bytes(many))
-    sizes = bytearray(CLIP)
-    struct.pack_into(">II", sizes, CLIP.index(b"stsz") + 8, len(CLIP) // 2, 144)
+    # Every piece within the file, all in one place, and more than the file together.
+    shared = bytearray(CLIP)
+    struct.pack_into(">II", shared, CLIP.index(b"stsz") + 8, 1000, 144)
+    chunks = CLIP.index(b"stco") + 8
+    for n in range(struct.unpack_from(">I", CLIP, chunks)[0]):
+        struct.pack_into(">I", shared, chunks + 4 + 4 * n, 48)
     with pytest.raises(BadInput):
-        movie(bytes(sizes))
+        movie(bytes(shared))
 
 
 @pytest.mark.parametrize("keep", [0, 7, 12, 40, 1000, len(CLIP) - 1])
