@@ -521,3 +521,22 @@ CREATE TABLE meta (
   name TEXT PRIMARY KEY,
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- owner: ingest · index · the blobs that living records mention: what /img and /vid give out, and nothing else.
+CREATE TABLE blob (
+  actor INTEGER NOT NULL,
+  cid TEXT NOT NULL,
+  record INTEGER NOT NULL REFERENCES record (id) ON DELETE CASCADE,
+  PRIMARY KEY (actor, cid, record)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX blob_of_record ON blob (record);
+
+-- owner: feeds · state · the feeds that we are asked for as a feed generator, as published.
+CREATE TABLE own_feed (
+  uri TEXT PRIMARY KEY,            -- of the generator record
+  publisher TEXT NOT NULL,         -- DID
+  kind TEXT NOT NULL CHECK (kind IN ('all', 'no_reposts', 'no_replies', 'media', 'list')),
+  list TEXT NOT NULL DEFAULT '',   -- address of the list where kind is list
+  published_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX own_feed_of_publisher ON own_feed (publisher);

@@ -38,6 +38,11 @@ def join(tx: Transaction, settings: Settings, did: str, handle: str | None, invi
     raise Refused("This server is for its members only.", name="NotAdmitted")
 
 
+def admits(settings: Settings, did: str, handle: str | None) -> bool:
+    """Whether ``join`` would let this DID in without an invite code, as far as there is room."""
+    return settings.admission == "open" or _listed(settings, did, handle)
+
+
 def admit(tx: Transaction, settings: Settings, actor: int, via: str, now_us: int) -> bool:
     """Make the actor a member; False when they were one. Raises Refused when the house is full.
 

@@ -23,6 +23,7 @@ MUST = {
     " requires; ours says that there is no such account",
     "C-7": "suggestions that they leave to services of their own are made here from what is known here",
     "C-8": "cursors of bookmarks are keys of the server that made them: the recorded ones are ours instead",
+    "C-9": "they serve no feeds of their own: describeFeedGenerator is 501 there",
     "C-6": "who is deactivated may not ask with a token of his own: rule SJ-10 of the design",
 }
 

@@ -45,6 +45,7 @@ class Counter(Desk):
             default_labelers=labelers.default(self.settings.labelers),
             rest=self.members,
             rest_has=self.members.has,
+            goes_elsewhere=self.members.goes_elsewhere,
         )
         transport = httpx.ASGITransport(self.app)
         self.http = await stack.enter_async_context(
