@@ -330,12 +330,12 @@ async def _aside(tools: Tools, repo: Repo, status: str) -> Outcome:
     def write(tx: Transaction) -> None:
         now_us = tools.clock.now_us()
         again = repo.state in ("INACTIVE", "GONE") and repo.reason == status
-        attempts = repo.attempts + 1 if again else 0
+        attempts = repo.attempts + 1 if again else 1
         repos.deactivate(tx, repo.actor, status, now_us)
         if status == DELETED:
             repos.bury(tx, repo.actor, repo.epoch, now_us)
         actors.confirm_status(tx, repo.actor, status)
-        pause_us = round(retries.inactive_pause_s(attempts, tools.rng) * 1_000_000)
+        pause_us = round(retries.inactive_pause_s(attempts - 1, tools.rng) * 1_000_000)
         repos.put_off(tx, repo.actor, repo.epoch, attempts, now_us + pause_us)
 
     await tools.database.write(write)

@@ -320,6 +320,22 @@ async def test_an_account_that_turns_inactive_in_mid_scan_is_set_aside_until_it_
         assert await here.all("SELECT status FROM actor WHERE did = ?", bob.did) == [(None,)]
 
 
+async def test_74_who_wakes_in_a_gap_is_shown_again_without_waiting_for_the_next_look(
+    network: Network, tmp_path: Path
+) -> None:
+    bob = network.add_account("bob")
+    fill(bob, 3)
+    bob.status = "deactivated"
+    async with rig(network, tmp_path) as here:
+        await here.track(bob)
+        await here.until_state(bob, "INACTIVE")
+        bob.status = None
+        await here.pass_s(600, step_s=60)
+        assert len(bob.host.asked("getRepoStatus")) == 1, "nobody said a word"
+        await doubt(here, f"{repos.STREAM_GAP}: outage")
+        await here.until_state(bob, "LIVE")
+
+
 async def test_an_inactive_account_is_asked_about_ever_more_rarely(network: Network, tmp_path: Path) -> None:
     bob = network.add_account("bob")
     bob.status = "deactivated"

@@ -203,6 +203,11 @@ async def test_a_position_too_old_for_v2_becomes_a_gap_and_reading_goes_on_at_th
             await at.until("SELECT state FROM repo", "SUSPECT")
             await connected(host, 2)
             assert "cursor" not in host.asked[-1]
+            # Lost again before anybody said a word: the gap is known, and reading goes on behind it.
+            host.drop_connections()
+            await connected(host, 3)
+            assert int(host.asked[-1]["cursor"][0]) > host.lines[9].time_us
+            assert await at.value("SELECT count(*) FROM gap") == 1
             await host.add(v2_line(1101, post_event(1, 500, BEGIN_US)))
             await at.until("SELECT count(*) FROM record WHERE state = 1", 1)
             assert await at.value("SELECT seq FROM upstream") == 1101

@@ -163,12 +163,16 @@ def test_61_an_export_cut_at_any_border_of_blocks_is_never_taken_for_whole(tmp_p
             return {lie.detail for lie in lies.ledger} >= {str(keep) for keep in range(min(blocks))}
 
         await made.until(every_border, within_s=40 * HOUR_S, every_s=60)
-        waiting = [states(made)[person.did] for person in village.people]
+        told = states(made)
+        # Who lives there is known by the member's own repository, which may not have been read yet either.
+        waiting = [told[person.did] for person in village.people if person.did in told]
+        assert village.member.did in told
         assert {state for state, _ in waiting} <= {"WAIT", "QUEUED", "SCANNING"}
         assert all(reason for state, reason in waiting if state == "WAIT")
         print(f"{lies.fired['cut-each']} exports cut; {min(blocks)} to {max(blocks)} blocks")
         lies.switch({"cut_each": False})
-        await exact(made, oracle, within_s=4 * HOUR_S)
+        # An export that failed a few times is left alone for hours.
+        await exact(made, oracle, within_s=12 * HOUR_S)
 
     play(tmp_path, 22, check, people=10, posts=6, pds=2, on=[1], before=before)
 
@@ -207,7 +211,8 @@ def test_62_63_an_export_that_is_not_this_repository_now_certifies_nobody(
         # The member lives there too: whom they follow is known as far as their own repository could be read.
         assert village.member.did in states(made)
         for did, (state, reason) in states(made).items():
-            assert state != "LIVE", did
+            # The one whose repository stands for all others has its own read, and rightly.
+            assert state != "LIVE" or did == lies.swap_exports, did
             assert reason or state != "WAIT"
         lies.switch({"torn_exports": False, "swap_exports": "", "old_exports": False})
         # An export that failed a few times is left alone for hours.
