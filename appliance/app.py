@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
 
 import msgspec
@@ -28,6 +28,7 @@ from appliance.backfill.archive import Archive
 from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.fetcher import Fetcher
+from appliance.backfill.looking_back import LookingBack
 from appliance.backfill.newest import Newest
 from appliance.backfill.on_demand import OnDemand
 from appliance.backfill.pruner import Pruner
@@ -36,13 +37,19 @@ from appliance.backfill.tools import make_tools
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Unavailable
+from appliance.feeds.generators import Generators
+from appliance.feeds.own import OwnFeeds
+from appliance.feeds.publishing import Publishing
 from appliance.identity.identities import Identities
 from appliance.ingest import accounts
 from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
 from appliance.media.images import Images
+from appliance.media.renderer import Renderer
+from appliance.media.videos import Videos
 from appliance.members import admission
+from appliance.members.feed_door import FeedDoor
 from appliance.ops import control, measures, reaching
 from appliance.ops.auditing import audit_command
 from appliance.ops.commands import commands
@@ -52,21 +59,27 @@ from appliance.ops.status import Status
 from appliance.ops.upkeep import Upkeep
 from appliance.ops.watch import Watch
 from appliance.outbound.client import Outbound
-from appliance.outbound.limits import BLOB
+from appliance.outbound.limits import BLOB, PUSH, VIDEO
 from appliance.protocol import lexicons
-from appliance.store import actors, audits, backups, checks, generation, takedowns
+from appliance.push.delivery import Delivery
+from appliance.push.vapid import Vapid
+from appliance.store import actors, audits, backups, blobs, checks, generation, takedowns
 from appliance.store.database import Database, Reader, Transaction
 from appliance.supervisor import Supervisor
 from appliance.timeline import labelers
 from appliance.timeline.completeness import Completeness
 from appliance.timeline.graph_views import GraphViews
+from appliance.timeline.notification_views import NotificationViews
 from appliance.timeline.own_views import OwnViews
 from appliance.timeline.search_views import SearchViews
+from appliance.web.blobs import NSID as GET_BLOB
+from appliance.web.blobs import blobs as blob_ways
 from appliance.web.frame import Frame
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
 from appliance.web.status import status as status_page
+from appliance.web.videos import videos
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
 from appliance.writes.writer import Writer
@@ -77,12 +90,14 @@ from appliance.xrpc import (
     drafts,
     export,
     graph,
+    notifications,
     own,
     plain,
     private,
     reads,
     search,
 )
+from appliance.xrpc.feeds import FeedCalls
 from appliance.xrpc.member_calls import member_calls
 
 log = telemetry.Log("app")
@@ -93,6 +108,7 @@ KEEP_ALIVE_S = 75.0
 REQUESTS_PER_CONNECTION_MAX = 1_000_000
 DRAIN_S = 5.0
 IMAGE_CACHE_BYTES = 2_000_000_000
+VIDEO_CACHE_BYTES = 2_000_000_000
 
 
 async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
@@ -139,8 +155,10 @@ async def operate(settings: Settings, command: str, arguments: list[str]) -> Any
     except Unavailable:
         key = open_secrets(settings).subkey("control")
         return await reaching.ask(settings.data_path, key, clock, command, arguments)
-    async with _alone(lock, settings, clock) as (database, _, identities):
-        known = commands(database, identities, settings, clock, Status(database, clock, None))
+    async with _alone(lock, settings, clock) as (database, outbound, identities):
+        publishing = Publishing(database, identities, outbound, settings, clock)
+        status = Status(database, clock, None)
+        known = commands(database, identities, publishing, settings, clock, status)
         return await known[command](arguments)
 
 
@@ -231,7 +249,11 @@ async def build(
     supervisor.start("auditor", schedule.run)
     supervisor.start("fetcher", fetcher.run)
     supervisor.start("pruner", Pruner(database, settings, clock).run)
+    supervisor.start("looking back", LookingBack(database, clock).run)
     supervisor.start("ingest", pipeline.run)
+    told = NotificationViews(views.answering)
+    vapid = Vapid(secrets.subkey("push"), settings.origin)
+    supervisor.start("push", Delivery(database, outbound, told, vapid, clock).run)
     archive = Archive(database, outbound, applier, settings, clock)
     if archive.usable:
         supervisor.start("archive", archive.run)
@@ -259,6 +281,7 @@ async def build(
         *graph.methods(GraphViews(views.answering)),
         *own.methods(OwnViews(views.answering)),
         *search.methods(SearchViews(views.answering, settings.store_scope)),
+        *notifications.methods(told, database, clock, partial(_may_push, outbound)),
         *plain.methods(views.answering),
         *completeness.methods(proving, clock),
         *private.methods(database, clock),
@@ -266,11 +289,31 @@ async def build(
         *export.methods(database, clock),
         *(admin.methods(database) if settings.admin_password else []),
     ]
+    publishing = Publishing(database, identities, outbound, settings, clock)
+    own_feeds = OwnFeeds(views.answering, settings.service_did, FeedDoor(database, settings, clock).admit)
+    feed_calls = FeedCalls(
+        views.answering,
+        Generators(identities, outbound),
+        own_feeds,
+        auth.viewers,
+        auth.pds_sessions,
+        settings,
+        views.bring_posts,
+    )
+    methods += feed_calls.methods()
     images = Images(
         settings.data_path / "cache" / "images",
         partial(_fetch_blob, outbound, identities),
+        Renderer().render,
+        partial(_is_shown, database),
         refused=partial(_is_taken_down, database),
         cache_bytes=IMAGE_CACHE_BYTES,
+    )
+    moving = Videos(
+        settings.data_path / "cache" / "videos",
+        partial(_open_blob, outbound, identities),
+        partial(_is_shown, database),
+        cache_bytes=VIDEO_CACHE_BYTES,
     )
     guard = Guard(secrets.subkey("forms"), settings.origin, _outside_origin(settings))
     frame = Frame(guard, auth.web_sessions, clock, settings.origin)
@@ -287,10 +330,12 @@ async def build(
             control.control(
                 secrets.subkey("control"),
                 clock,
-                commands(database, identities, settings, clock, status),
+                commands(database, identities, publishing, settings, clock, status),
                 {"audit": audit_command(database, identities, auditor, clock)},
             ),
-            _well_known(settings, secrets),
+            _well_known(settings, secrets, vapid),
+            videos(moving),
+            blob_ways(partial(_locate_blob, database, identities)),
         ],
     )
     calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
@@ -300,7 +345,8 @@ async def build(
         default_labelers=labelers.default(settings.labelers),
         admin_password=settings.admin_password,
         rest=calls,
-        rest_has=calls.has,
+        rest_has=lambda nsid: calls.has(nsid) or nsid == GET_BLOB,
+        goes_elsewhere=calls.goes_elsewhere,
     )
 
 
@@ -392,6 +438,43 @@ async def _is_taken_down(database: Database, did: str, cid: str) -> bool:
     return await database.read(lambda reader: takedowns.of_blob(reader, did, cid)) is not None
 
 
+def _may_push(outbound: Outbound, endpoint: str) -> bool:
+    try:
+        target = outbound.policy.target(endpoint, PUSH.ports)
+    except BadInput:
+        return False
+    return target.scheme == "https" or target.loopback
+
+
+async def _locate_blob(database: Database, identities: Identities, did: str, cid: str) -> str:
+    if not await _is_shown(database, did, cid):
+        raise NotFound("no record here shows that blob", name="BlobNotFound")
+    identity = await identities.get(did)
+    if identity.pds is None:
+        raise NotFound("that account has no server", name="BlobNotFound")
+    return f"{identity.pds}/xrpc/com.atproto.sync.getBlob?{urlencode({'did': did, 'cid': cid})}"
+
+
+@contextlib.asynccontextmanager
+async def _open_blob(
+    outbound: Outbound, identities: Identities, did: str, cid: str
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    identity = await identities.get(did)
+    if identity.pds is None:
+        raise NotFound("that account has no server", name="BlobNotFound")
+    url = f"{identity.pds}/xrpc/com.atproto.sync.getBlob"
+    async with outbound.stream(url, limits=VIDEO, params={"did": did, "cid": cid}) as answer:
+        if answer.status in (400, 404):
+            raise NotFound("the owner's server does not have that video", name="BlobNotFound")
+        if answer.status != 200:
+            raise Unavailable("the owner's server did not give the video")
+        yield aiter(answer)
+
+
+async def _is_shown(database: Database, did: str, cid: str) -> bool:
+    return await database.read(lambda reader: blobs.is_shown(reader, did, cid))
+
+
 async def _fetch_blob(outbound: Outbound, identities: Identities, did: str, cid: str) -> bytes:
     identity = await identities.get(did)
     if identity.pds is None:
@@ -416,14 +499,21 @@ def _outside_origin(settings: Settings) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _well_known(settings: Settings, secrets: Secrets) -> Blueprint:
-    """Our DID document: where clients and servers learn what we are."""
+def _well_known(settings: Settings, secrets: Secrets, vapid: Vapid) -> Blueprint:
+    """Our DID document: where clients and servers learn what we are. And our key as a sender of messages."""
     blueprint = Blueprint("well_known", __name__)
     document = json.dumps(own_identity.document(settings, own_identity.signing_key(secrets)))
 
     @blueprint.get("/.well-known/did.json")
     async def did_document() -> Response:
         response = Response(document, content_type="application/json")
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        return response
+
+    @blueprint.get("/.well-known/push-key")
+    async def push_key() -> Response:
+        response = Response(vapid.public, content_type="text/plain")
         response.headers["Access-Control-Allow-Origin"] = "*"
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         return response

@@ -218,6 +218,50 @@ def member_invite(settings_file: Path | None, uses: int) -> None:
     click.echo(_operate(settings_file, "member invite", [str(uses)])["code"])
 
 
+@commands.group()
+def feed() -> None:
+    """Our feeds, for readers who use other clients."""
+
+
+_password_file = click.option(
+    "--password-file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File that holds the app password; without it the terminal asks.",
+)  # fmt: skip
+
+
+@feed.command("publish")
+@_settings_file
+@_password_file
+@click.argument("who")
+def feed_publish(settings_file: Path | None, password_file: Path | None, who: str) -> None:
+    """Write the records of our feeds into the repository of WHO, a handle or DID.
+
+    Signs in there with an app password, and signs out again. Again after new lists: what is right
+    already is left alone.
+    """
+    told = _operate(settings_file, "feed publish", [who, _password(password_file)])
+    for uri in told["published"]:
+        click.echo(uri)
+    click.echo(f"{len(told['written'])} written, {len(told['removed'])} removed")
+
+
+@feed.command("unpublish")
+@_settings_file
+@_password_file
+@click.argument("who")
+def feed_unpublish(settings_file: Path | None, password_file: Path | None, who: str) -> None:
+    """Take the records of our feeds out of the repository of WHO."""
+    told = _operate(settings_file, "feed unpublish", [who, _password(password_file)])
+    click.echo(f"{len(told['removed'])} removed")
+
+
+def _password(file: Path | None) -> str:
+    if file is not None:
+        return file.read_text("utf-8").strip()
+    password: str = click.prompt("App password", hide_input=True)
+    return password
+
+
 @commands.command()
 @_settings_file
 @click.argument("file", type=click.Path(path_type=Path))

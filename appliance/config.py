@@ -142,6 +142,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         """The exact spellings of us that a service token may name (AUTH SJ-6)."""
         return frozenset({self.service_did, f"{self.service_did}#bsky_appview"})
 
+    @property
+    def feed_audiences(self) -> frozenset[str]:
+        """The same where we are asked as a feed generator."""
+        return frozenset({self.service_did, f"{self.service_did}#bsky_fg"})
+
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     """Read the file, if any, then the environment. Raises BadInput that names the setting."""

@@ -20,6 +20,11 @@ POINTS: Final = (
     # A batch of the stream: rows and position written, then committed.
     "batch-before-commit",
     "batch-after-commit",
+    # Which lines are in force: chosen at the start, proved, handed over.
+    "switch-begin",
+    "sealed-before-commit",
+    "switch-before-commit",
+    "switch-after-commit",
     # A snapshot: its beginning, each page of a listing, each portion of a signed export, what it did
     # not see, its end.
     "scan-before-commit",

@@ -55,5 +55,9 @@ class Unavailable(ApplianceError):
         self.retry_after_s = retry_after_s
 
 
+class BadAnswer(Unavailable):
+    """Somebody whom the caller chose answered, and the answer is of no use: 502 for the caller."""
+
+
 class Corrupt(ApplianceError):
     """Our own data is wrong: stop, loudly."""

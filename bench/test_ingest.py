@@ -31,12 +31,13 @@ from appliance.ingest.pipeline import Pipeline
 from appliance.ingest.upstream import Inflater
 from appliance.outbound.client import Outbound
 from appliance.protocol import dictionaries, lexicons
-from appliance.store import actors, repos, upstreams
+from appliance.store import actors, members, repos, upstreams
 from appliance.store.database import Database, Transaction
 from bench import replay_server, test_apply
 
 EVENTS = 60_000
 ROUNDS = 3
+MEMBERS = 1000
 
 
 class ClockAt(SystemClock):
@@ -100,6 +101,11 @@ async def committed(folder: Path, port: int, share: float) -> tuple[float, float
     def prepare(tx: Transaction) -> None:
         for number in range(int(test_apply.ACCOUNTS * share)):
             repos.want(tx, actors.ensure(tx, test_apply.did(number)), test_apply.NOW_US)
+        # Every record of a stranger is searched for their names. Hardly any of the network names one.
+        for number in range(MEMBERS):
+            members.add(
+                tx, actors.ensure(tx, test_apply.did(1_000_000 + number)), "operator", test_apply.NOW_US
+            )
         name = f"jetstream-v2 {chosen.jetstream_urls[0]}"
         upstreams.save(tx, name, "jetstream-v2", None, test_apply.NOW_US - 3_600_000_000, 0, 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -32,6 +33,7 @@ KNOWN_GOOD_S = 300.0
 STORE_AGAIN_S = 1.0
 GOODBYE_S = 5.0
 CLOSE_S = 15.0
+_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,4096}")
 _TOKEN_ERRORS = frozenset({"ExpiredToken", "InvalidToken"})
 
 
@@ -92,6 +94,23 @@ class PdsSessions:
         with _nothing_sent():
             renewed = await self._renew(pds_session, tokens)
         return answer if renewed == tokens else await send(renewed.access)
+
+    async def service_token(self, pds_session: int, audience: str, method: str) -> str:
+        """A token with which the account calls that method of somebody else. Raises as ``call``."""
+        answer = await self.call(
+            pds_session,
+            "GET",
+            "com.atproto.server.getServiceAuth",
+            limits=PDS_SESSION,
+            params={"aud": audience, "lxm": method},
+        )
+        try:
+            token = answer.json().get("token") if answer.ok else None
+        except (BadInput, AttributeError):
+            token = None
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise Unavailable("Your server does not vouch for you at the moment")
+        return token
 
     async def check(self, pds_session: int) -> None:
         """Make sure that the token is good for the next minutes. Raises as ``call``."""

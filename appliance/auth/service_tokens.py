@@ -54,8 +54,13 @@ class ServiceTokens:
             raise bad("This method needs authentication", "AuthMissing")
         return await self.verify_token(jwt.parse(jwt.bearer(authorization)), nsid, procedure=procedure)
 
-    async def verify_token(self, token: Token, nsid: str, *, procedure: bool = False) -> str:
-        """As ``verify``, for a token that is taken apart already."""
+    async def verify_token(
+        self, token: Token, nsid: str, *, procedure: bool = False, audiences: frozenset[str] | None = None
+    ) -> str:
+        """As ``verify``, for a token that is taken apart already.
+
+        ``audiences`` stands in for ours where a token is meant for somebody else, or for another part of us.
+        """
         if token.type != "jwt":
             raise bad("this kind of token is not taken here", "BadJwtType")
         if token.header["alg"] not in _ALGORITHMS:
@@ -64,7 +69,7 @@ class ServiceTokens:
         if token.header.get("kid", "#atproto") not in ("#atproto", f"{issuer}#atproto"):
             raise bad("the token names an unknown key")
         audience = token.payload.get("aud")
-        if not isinstance(audience, str) or audience not in self._audiences:
+        if not isinstance(audience, str) or audience not in (audiences or self._audiences):
             raise bad("the token is not addressed to this service", "BadJwtAudience")
         if token.payload.get("lxm") != nsid:
             raise bad(f"the token is not made for {nsid}", "BadJwtLexiconMethod")

@@ -57,10 +57,16 @@ class Viewers:
         )
 
     async def authenticate(
-        self, authorization: str | None, nsid: str, *, procedure: bool = False
+        self,
+        authorization: str | None,
+        nsid: str,
+        *,
+        procedure: bool = False,
+        audiences: frozenset[str] | None = None,
     ) -> Viewer | None:
         """The viewer, None without a header. A header that proves nothing is refused, never ignored.
 
+        ``audiences`` are what a service token may name where it need not be us as an AppView.
         Raises Refused (status 401), Unavailable, and BadInput, ExpiredToken (status 400, as a PDS has it:
         that is what makes clients refresh).
         """
@@ -72,7 +78,7 @@ class Viewers:
             standing = await self._standing(session.did)
             member = standing is not None and standing.member
             return Viewer(session.did, session.actor, member, "session", session)
-        did = await self._service_tokens.verify_token(token, nsid, procedure=procedure)
+        did = await self._service_tokens.verify_token(token, nsid, procedure=procedure, audiences=audiences)
         standing = await self._standing(did)
         if standing is None:
             return Viewer(did, None, member=False, via="service")

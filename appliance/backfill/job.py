@@ -225,9 +225,11 @@ async def _settle(tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identi
             verdict = verdicts.conclude(tx, due, repo, level, found, now_us, at_once=True)
             if verdict is not None:
                 audits.judged(tx, repo.actor, level, verdict, rev, now_us + audits.PERIOD_US[level], now_us)
+            crash_points.reach("verdict-before-commit")
             return repos.find(tx, repo.actor)
 
         now = await tools.database.write(write)
+        crash_points.reach("verdict-after-commit")
         if now is None or (now.state, now.epoch) != (repo.state, repo.epoch):
             return "done" if now is not None and now.state == "LIVE" else "again"
     # A doubt came up meanwhile, or parts of it were never read to their end: nothing less than a scan tells.
@@ -328,12 +330,12 @@ async def _aside(tools: Tools, repo: Repo, status: str) -> Outcome:
     def write(tx: Transaction) -> None:
         now_us = tools.clock.now_us()
         again = repo.state in ("INACTIVE", "GONE") and repo.reason == status
-        attempts = repo.attempts + 1 if again else 0
+        attempts = repo.attempts + 1 if again else 1
         repos.deactivate(tx, repo.actor, status, now_us)
         if status == DELETED:
             repos.bury(tx, repo.actor, repo.epoch, now_us)
         actors.confirm_status(tx, repo.actor, status)
-        pause_us = round(retries.inactive_pause_s(attempts, tools.rng) * 1_000_000)
+        pause_us = round(retries.inactive_pause_s(attempts - 1, tools.rng) * 1_000_000)
         repos.put_off(tx, repo.actor, repo.epoch, attempts, now_us + pause_us)
 
     await tools.database.write(write)
@@ -369,6 +371,7 @@ async def _acquit(tools: Tools, repo: Repo, rev: str) -> bool:
         if not repos.confirm_rev(tx, repo.actor, repo.epoch, repo.state, rev, now_us):
             return False
         audits.judged(tx, repo.actor, "rev", "equal", rev, now_us + audits.PERIOD_US["rev"], now_us)
+        crash_points.reach("verdict-before-commit")
         return True
 
     return await tools.database.write(write)

@@ -6,6 +6,7 @@ An answer never waits long: what does not arrive in time is there at the next lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -133,6 +134,31 @@ class OnDemand(Views):
             if not await self._is_brought(asker, actor, error):
                 raise
         return await super().author_feed(asker, actor, only=only, cursor=cursor, limit=limit, pins=pins)
+
+    async def bring_posts(self, uris: list[str], within_s: float) -> None:
+        """Fetch these posts for a member who looks at a feed; what takes longer comes for the next look."""
+        await self._in_time(f"posts {hash(tuple(uris))}", lambda: self._bring_each(uris), within_s)
+
+    async def _bring_each(self, uris: list[str]) -> bool:
+        owners = {parse_at_uri(uri).authority for uri in uris}
+        there = set()
+
+        async def look(did: str) -> None:
+            # Who does not exist gets no row.
+            with contextlib.suppress(ApplianceError):
+                await self._identities.get(did)
+                there.add(did)
+
+        await asyncio.gather(*(look(did) for did in owners if is_did(did)))
+
+        def mention(tx: Transaction) -> list[int]:
+            found = [records.mention(tx, uri) for uri in uris if parse_at_uri(uri).authority in there]
+            return [
+                one for one in found if one is not None and records.state_of(tx, one) == records.MENTIONED
+            ]
+
+        wanted = await self._database.write(mention)
+        return await self._fetcher.fetched(wanted, within_s=WORK_MAX_S)
 
     async def _home(self, asker: Asker, read: Callable[[State], FeedPage]) -> Answer:
         if self._opened is not None and asker.member and asker.did:

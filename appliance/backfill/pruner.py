@@ -118,7 +118,7 @@ class Pruner:
             found = find(tx)
             for record in found:
                 if record.state == records.LIVING:
-                    index.vanish(tx, record.id, record.collection, now_us)
+                    index.vanish(tx, record.id, record.collection, now_us, forgotten=True)
                 pruning.forget_record(tx, record.id)
             return len(found)
 

@@ -28,7 +28,7 @@ def pause_s(attempts: int, rng: random.Random) -> float:
 
 
 def inactive_pause_s(attempts: int, rng: random.Random) -> float:
-    """Until an inactive account is looked at again, for the n-th time."""
+    """Until an inactive account is looked at again; ``attempts``: looks before the one just had."""
     return spread(min(INACTIVE_MIN_S * 2.0 ** min(attempts, _DOUBLINGS_MAX), INACTIVE_MAX_S), rng)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from appliance import crash_points
 from appliance.backfill import job
 from appliance.backfill.audit import RUNS, by_rev
 from appliance.backfill.pds import Pds
@@ -63,8 +64,10 @@ async def compare_listed(tools: Tools, pds: Pds, accounts: Sequence[OnHost], spr
                 due_us = now_us + round(audits.PERIOD_US["rev"] * tools.rng.uniform(1 - spread, 1 + spread))
                 if repo.state == "LIVE" or outcome == "equal":
                     audits.judged(tx, repo.actor, "rev", outcome, rev, due_us, now_us)
+            crash_points.reach("verdict-before-commit")
 
         await tools.database.write(write)
+        crash_points.reach("verdict-after-commit")
     if not known and ended:
         raise BadInput("the host lists none of our accounts")
     return len(known)

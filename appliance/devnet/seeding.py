@@ -15,7 +15,7 @@ from appliance.devnet.people import Person, invent
 from appliance.devnet.records import Attached, Ref
 from appliance.devnet.state import Hosted, State
 from appliance.devnet.times import iso_ms
-from appliance.protocol import cbor, cid
+from appliance.protocol import cbor
 from appliance.protocol.tid import tid_of
 
 DAYS = 28
@@ -211,8 +211,9 @@ class Seeding:
             }
             for account, person in zip(self._accounts, self._people, strict=True)
         ]
+        # All of them, also what nobody has shown yet: somebody will.
         pool = [
-            {"data": cid.to_text(cid.blob_cid_of(each.data)), "width": each.width, "height": each.height}
+            {"data": self._state.keep_bytes(each.data), "width": each.width, "height": each.height}
             | {"alt": each.alt}
             for each in self._pool
         ]

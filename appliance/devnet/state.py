@@ -365,17 +365,22 @@ class State:
 
     def store_blob(self, did: str, data: bytes, mime: str) -> Blob:
         """Keep an account's blob."""
+        name = self.keep_bytes(data)
+        blob = self.accounts[did].blobs.get(name)
+        if blob is None or blob.mime != mime:
+            blob = Blob(did, name, mime, len(data))
+            self._keep(blob)
+        return blob
+
+    def keep_bytes(self, data: bytes) -> str:
+        """Keep what blobs are made of, without an owner; returns its name."""
         name = cid.to_text(cid.blob_cid_of(data))
         path = self._blobs / name
         if not path.exists():
             part = path.with_suffix(".part")
             part.write_bytes(data)
             part.rename(path)
-        blob = self.accounts[did].blobs.get(name)
-        if blob is None or blob.mime != mime:
-            blob = Blob(did, name, mime, len(data))
-            self._keep(blob)
-        return blob
+        return name
 
     def blob_bytes(self, name: str) -> bytes:
         return (self._blobs / name).read_bytes()

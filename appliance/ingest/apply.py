@@ -13,7 +13,8 @@ from typing import Literal
 import msgspec
 
 from appliance.errors import ApplianceError, BadInput, Corrupt
-from appliance.ingest import accounts, chain, merge
+from appliance.ingest import accounts, chain, concerned, merge
+from appliance.ingest.concerned import Concerned
 from appliance.ingest.merge import Fact, Rules, Verdict
 from appliance.ingest.tracked import Tracked
 from appliance.protocol.events import (
@@ -80,6 +81,12 @@ class Applier:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.tracked = Tracked()
+        self.concerned = Concerned()
+
+    def refresh(self, tx: Transaction) -> None:
+        """Know the tracked accounts and the members of this transaction."""
+        self.tracked.refresh(tx)
+        self.concerned.refresh(tx)
 
     def apply_batch(self, tx: Transaction, batch: Batch, *, now_us: int) -> Tally:
         """Apply the events and store the position, all in this transaction.
@@ -107,7 +114,7 @@ class Applier:
         It touches no stream's position. Accounts that are not tracked in the epoch that they had when the
         archive was asked are left out: revs from before an epoch don't compare with those in it.
         """
-        self.tracked.refresh(tx)
+        self.refresh(tx)
         chosen = [
             event
             for event in events
@@ -118,7 +125,7 @@ class Applier:
         return self._apply_all(tx, Batch(source, "jetstream-v2", seq, None, chosen, archived=True), now_us)
 
     def _apply_all(self, tx: Transaction, batch: Batch, now_us: int) -> Tally:
-        self.tracked.refresh(tx)
+        self.refresh(tx)
         try:
             with tx.savepoint():
                 run = _Run(self, tx, batch, now_us)
@@ -127,7 +134,7 @@ class Applier:
                 run.end()
         except Exception as error:  # noqa: BLE001 - whatever one event causes must not stop the others
             _raise_own_fault(error)
-            self.tracked.refresh(tx)
+            self.refresh(tx)
             run = _Run(self, tx, batch, now_us)
             for event in batch.events:
                 self._take_alone(tx, run, event)
@@ -136,7 +143,7 @@ class Applier:
 
     def apply(self, tx: Transaction, event: Event, *, now_us: int) -> Tally:
         """Apply one event that came by no stream, such as a member's own write. Raises what it raises."""
-        self.tracked.refresh(tx)
+        self.refresh(tx)
         run = _Run(self, tx, None, now_us)
         run.take(event)
         run.end()
@@ -156,7 +163,7 @@ class Applier:
                 run.take(event)
         except Exception as error:  # noqa: BLE001 - this event is at fault: kept, its account in doubt
             _raise_own_fault(error)
-            self.tracked.refresh(tx)
+            self.refresh(tx)
             run.tally = before
             run.bury(event, f"{type(error).__name__}: {error}")
 
@@ -169,6 +176,7 @@ class _Run:
         self._rules = applier.rules
         self._network = applier.rules.scope == "network"
         self._tracked = applier.tracked
+        self._concerned = applier.concerned
         self._tx = tx
         self._batch = batch
         self._upstream = batch.upstream if batch is not None else ""
@@ -189,11 +197,11 @@ class _Run:
         elif isinstance(event, HeadEvent):
             self._follow(event)
         elif isinstance(event, AccountEvent):
-            actor = self._concerned(event.did, event.time_us)
+            actor = self._about(event.did, event.time_us)
             if actor is not None:
                 accounts.account_changed(self._tx, actor, event, self._upstream, self._now_us)
         elif isinstance(event, IdentityEvent):
-            actor = self._concerned(event.did, event.time_us)
+            actor = self._about(event.did, event.time_us)
             if actor is not None:
                 accounts.identity_changed(self._tx, actor)
         elif isinstance(event, SyncEvent):
@@ -283,6 +291,8 @@ class _Run:
         tally = self.tally
         if verdict is Verdict.APPLIED:
             tally.applied += 1
+            if repo is None and not self._network:
+                concerned.want_context(self._tx, event, actor, self._now_us)
         elif verdict is Verdict.KNOWN:
             tally.known += 1
         else:
@@ -299,11 +309,13 @@ class _Run:
 
     def _stranger(self, event: CommitEvent, collection: int | None) -> int | None:
         """The actor if this stranger's event concerns us: all do that keep the network, else those
-        that change a record which we hold for others to be understood."""
+        that name a member, or change a record which we hold."""
         if collection is None:
             self.tally.unknown_collection += 1
             return None
         if self._network:
+            return self._network_actor(event.did, event.time_us)
+        if self._concerned.by(self._tx, event, collection):
             return self._network_actor(event.did, event.time_us)
         if event.operation != "create":
             actor = actors.find_id(self._tx, event.did)
@@ -319,7 +331,7 @@ class _Run:
             self.tally.strangers += 1
             return None
 
-    def _concerned(self, did: str, seen_us: int) -> int | None:
+    def _about(self, did: str, seen_us: int) -> int | None:
         """The actor whom an account or identity event is about, if we show anything of them."""
         self.tally.accounts += 1
         repo = self._tracked.find(did)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from appliance import telemetry
+from appliance import crash_points, telemetry
 from appliance.errors import BadInput, Unavailable
 from appliance.ingest import jetstream_v1, looks
 from appliance.ingest.connection import Ear
@@ -169,6 +169,7 @@ class Care:
             number = coverage.prove(tx, line.from_us, line.wanted.dids)
             if number:
                 tx.announce(partial(log.info, "coverage_proved", accounts=number, from_us=line.from_us))
+        crash_points.reach("sealed-before-commit")
         tx.announce(line.proved.set)
 
     async def _note(self, note: Callable[[Transaction], None]) -> None:

@@ -13,18 +13,21 @@ from appliance.ingest.skew import Skew
 from appliance.ingest.upstream import Chunk, Gap, Poisoned, Start, Wire
 
 SILENCE_BUSY_S = 15.0  # a stream of the whole network never pauses that long
-SILENCE_QUIET_S = 120.0
 BUSY_PER_S = 5.0
 BROKEN_MAX = 1000  # of a connection, without an account: then it speaks no language of ours
 
 
 class Ear:
-    """What the watch over a connection knows, and how somebody else ends it."""
+    """What the watch over a connection knows, and how somebody else ends it.
 
-    __slots__ = ("_abort", "heard", "open", "why")
+    ``busy``: events come one after the other on this stream, or did on an earlier connection of it.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_abort", "busy", "heard", "open", "why")
+
+    def __init__(self, *, busy: bool = False) -> None:
         self.heard = 0
+        self.busy = busy
         self.open = False  # nobody listens while the queue is full: that silence is our own
         self.why = ""
         self._abort: Callable[[], None] | None = None
@@ -121,7 +124,10 @@ async def chunks(
 
 
 async def _watch(clock: Clock, ear: Ear) -> None:
-    """Cut a connection that answers pings but has nothing to say."""
+    """Cut a connection that answers pings but has nothing to say, where events are to be expected.
+
+    A small network may be quiet for hours: there it is enough that the other side answers pings.
+    """
     began_s = last_s = clock.monotonic_s()
     heard = 0
     while True:
@@ -129,8 +135,8 @@ async def _watch(clock: Clock, ear: Ear) -> None:
         now_s = clock.monotonic_s()
         if ear.heard != heard or not ear.open:
             heard, last_s = ear.heard, now_s
+            ear.busy = heard > BUSY_PER_S * max(last_s - began_s, 1.0) or (ear.busy and not heard)
             continue
-        busy = heard > BUSY_PER_S * max(last_s - began_s, 1.0)
-        if now_s - last_s >= (SILENCE_BUSY_S if busy else SILENCE_QUIET_S):
+        if ear.busy and now_s - last_s >= SILENCE_BUSY_S:
             ear.cut("the stream fell silent")
             return

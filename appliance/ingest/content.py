@@ -15,21 +15,29 @@ Validator: TypeAlias = Callable[[str, bytes], str | None]
 
 
 class PostContent(msgspec.Struct, frozen=True, gc=False):
-    """A post: addresses of what it hangs on, and its flags. ``quote`` may be a record of any kind."""
+    """A post: addresses of what it hangs on, its flags, and the DIDs of whom it mentions.
+
+    ``quote`` may be a record of any kind.
+    """
 
     created: str
     flags: int
     root: str | None
     parent: str | None
     quote: str | None
+    mentions: tuple[str, ...] = ()
 
 
 class LinkContent(msgspec.Struct, frozen=True, gc=False):
-    """A record that points at one thing: ``subject`` is an address or a DID; ``list`` of list items."""
+    """A record that points at one thing: ``subject`` is an address or a DID; ``list`` of list items.
+
+    ``via`` is the address of the repost by which a liker or reposter came.
+    """
 
     created: str
     subject: str
     list: str = ""
+    via: str = ""
 
 
 class OtherContent(msgspec.Struct, frozen=True, gc=False):
@@ -73,12 +81,26 @@ class _Post(msgspec.Struct, gc=False):
 class _ToRecord(msgspec.Struct, gc=False):
     createdAt: str  # noqa: N815 - the lexicon's name
     subject: _Reference
+    via: _Reference | None = None
 
 
 class _ToText(msgspec.Struct, gc=False):
     createdAt: str  # noqa: N815 - the lexicon's name
     subject: str
     list: str = ""
+
+
+class _Feature(msgspec.Struct, gc=False):
+    type: str = msgspec.field(name="$type", default="")
+    did: str = ""
+
+
+class _Facet(msgspec.Struct, gc=False):
+    features: list[_Feature] = []
+
+
+class _Facets(msgspec.Struct, gc=False):
+    facets: list[_Facet] = []
 
 
 class _Profile(msgspec.Struct, gc=False):
@@ -103,6 +125,7 @@ _gate = msgspec.json.Decoder(_Gate).decode
 _other = msgspec.json.Decoder(_Other).decode
 _reference = msgspec.json.Decoder(_Reference).decode
 _record_embed = msgspec.json.Decoder(_RecordEmbed).decode
+_facets = msgspec.json.Decoder(_Facets).decode
 _typed = msgspec.json.Decoder(_Typed).decode
 
 _MEDIA: Final = {
@@ -112,8 +135,15 @@ _MEDIA: Final = {
 }
 _TO_RECORD: Final = frozenset({collections.LIKE, collections.REPOST})
 _TO_TEXT: Final = frozenset(
-    {collections.FOLLOW, collections.BLOCK, collections.LIST_BLOCK, collections.LIST_ITEM}
+    {
+        collections.FOLLOW,
+        collections.BLOCK,
+        collections.LIST_BLOCK,
+        collections.LIST_ITEM,
+        collections.VERIFICATION,
+    }
 )
+_MENTION: Final = b"#mention"
 _GATES: Final = frozenset({collections.THREAD_GATE, collections.POST_GATE})
 
 
@@ -124,10 +154,11 @@ def read(collection: int, did: str, rkey: str, body: bytes, validate: Validator)
         raise BadInput(fault)
     try:
         if collection == collections.POST:
-            return _read_post(_post(body))
+            return _read_post(_post(body), mentions(body))
         if collection in _TO_RECORD:
             to_record = _to_record(body)
-            return LinkContent(to_record.createdAt, to_record.subject.uri)
+            via = to_record.via.uri if to_record.via is not None else ""
+            return LinkContent(to_record.createdAt, to_record.subject.uri, via=via)
         if collection in _TO_TEXT:
             to_text = _to_text(body)
             if collection == collections.LIST_ITEM and parse_at_uri(to_text.list).authority != did:
@@ -158,7 +189,19 @@ def created(body: bytes) -> str | None:
         return None
 
 
-def _read_post(post: _Post) -> PostContent:
+def mentions(post: bytes) -> tuple[str, ...]:
+    """The DIDs of whom a valid post mentions."""
+    if _MENTION not in post:
+        return ()
+    return tuple(
+        feature.did
+        for facet in _facets(post).facets
+        for feature in facet.features
+        if feature.type == "app.bsky.richtext.facet#mention"
+    )
+
+
+def _read_post(post: _Post, mentioned: tuple[str, ...]) -> PostContent:
     flags = 0
     root = parent = quote = None
     if post.reply is not None:
@@ -174,4 +217,4 @@ def _read_post(post: _Post) -> PostContent:
         flags |= _MEDIA.get(media, 0)
         if quote is not None and "/app.bsky.feed.post/" in quote:
             flags |= posts.QUOTE
-    return PostContent(post.createdAt, flags, root, parent, quote)
+    return PostContent(post.createdAt, flags, root, parent, quote, mentioned)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from appliance.ingest.content import mentions
 from appliance.store import gates as rows
 from appliance.store import links
 from appliance.store.collections import FOLLOW, LIST_ITEM
@@ -29,22 +30,8 @@ class _PostGate(msgspec.Struct, gc=False):
     embeddingRules: list[_Rule] = []  # noqa: N815 - the lexicon's name
 
 
-class _Feature(msgspec.Struct, gc=False):
-    type: str = msgspec.field(name="$type", default="")
-    did: str = ""
-
-
-class _Facet(msgspec.Struct, gc=False):
-    features: list[_Feature] = []
-
-
-class _Facets(msgspec.Struct, gc=False):
-    facets: list[_Facet] = []
-
-
 _thread_gate = msgspec.json.Decoder(_ThreadGate).decode
 _post_gate = msgspec.json.Decoder(_PostGate).decode
-_facets = msgspec.json.Decoder(_Facets).decode
 
 
 def breaks_thread_gate(tx: Transaction, did: str, actor: int, root: int, *, all_known: bool) -> bool:
@@ -56,7 +43,7 @@ def breaks_thread_gate(tx: Transaction, did: str, actor: int, root: int, *, all_
     if allow is None:
         return False
     kinds = {rule.type.removeprefix(_RULE) for rule in allow}
-    if "mentionRule" in kinds and gate.post is not None and _mentions(gate.post, did):
+    if "mentionRule" in kinds and gate.post is not None and did in mentions(gate.post):
         return False
     if "followingRule" in kinds and _may_link(
         tx, links.FOLLOW, gate.owner, actor, gate.owner, FOLLOW, all_known
@@ -90,11 +77,3 @@ def _may_link(
     if links.exists(tx, kind, actor, subject):
         return True
     return not all_known and not rows.is_complete(tx, writer, collection)
-
-
-def _mentions(post: bytes, did: str) -> bool:
-    return any(
-        feature.type == "app.bsky.richtext.facet#mention" and feature.did == did
-        for facet in _facets(post).facets
-        for feature in facet.features
-    )

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Final
 
 from appliance.errors import BadInput
-from appliance.ingest import gates
+from appliance.ingest import gates, notices
 from appliance.ingest.content import Content, LinkContent, PostContent
 from appliance.protocol.syntax import normalise_did
-from appliance.store import actors, collections, counts, links, posts, records, repos, search
+from appliance.store import actors, collections, counts, links, notifications, posts, records, repos, search
 from appliance.store.database import Transaction
+from appliance.store.notifications import Cause
 
 _KINDS: Final = {
     collections.LIKE: links.LIKE,
@@ -28,6 +29,17 @@ _GATES: Final = {
     collections.THREAD_GATE: posts.THREAD_GATE,
     collections.POST_GATE: posts.POST_GATE,
 }
+# What members are told of.
+_TELLING: Final = frozenset(
+    {
+        collections.POST,
+        collections.LIKE,
+        collections.REPOST,
+        collections.FOLLOW,
+        collections.PROFILE,
+        collections.VERIFICATION,
+    }
+)
 # What feeds list gets a number of arrival.
 LISTED: Final = frozenset({collections.POST, collections.REPOST})
 
@@ -45,27 +57,48 @@ def appear(
     all_known: bool,
     now_us: int,
     cover_us: int | None,
+    again: bool = False,
 ) -> int | None:
-    """The record lives from now on. The actor whom that made tracked, if any."""
+    """The record lives from now on. The actor whom that made tracked, if any.
+
+    ``again``: it is another version of what lived already.
+    """
     if collection in search.SEARCHED:
         search.add(tx, record, actor, collection, body, order.sort_ms, order.tie)
     elif collection == collections.PROFILE:
         search.person(tx, actor)
     if isinstance(content, PostContent):
         _post_appears(tx, record, did, actor, content, order, all_known)
+    elif collection == collections.VERIFICATION and isinstance(content, LinkContent):
+        notices.of_verification(tx, Cause(record, actor, order.sort_ms), content.subject)
     elif isinstance(content, LinkContent):
-        return _link_appears(tx, record, actor, collection, content, order, now_us, cover_us)
+        return _link_appears(tx, record, actor, collection, content, order, now_us, cover_us, again)
     elif collection in _GATES:
         posts.mark_gate(tx, record, _GATES[collection], there=True)
     return None
 
 
-def vanish(tx: Transaction, record: int, collection: int, now_us: int) -> None:
-    """The record lives no more; its row still has the body."""
+def vanish(
+    tx: Transaction,
+    record: int,
+    collection: int,
+    now_us: int,
+    *,
+    again: bool = False,
+    forgotten: bool = False,
+) -> None:
+    """The record lives no more, or not in this version: ``again``, another one follows. Its row still has
+    the body.
+
+    ``forgotten``: it may live on in its repository, but not here.
+    """
     if collection in search.SEARCHED:
         search.remove(tx, record)
     elif collection == collections.PROFILE:
         search.profile_ends(tx, record)
+    # By which starter pack somebody came doesn't change with his picture.
+    if collection in _TELLING and not (again and collection == collections.PROFILE):
+        notices.gone(tx, record, now_us, forgotten=forgotten)
     if collection == collections.POST:
         posts.remove(tx, record)
         return
@@ -81,6 +114,8 @@ def vanish(tx: Transaction, record: int, collection: int, now_us: int) -> None:
         posts.remove_repost(tx, record)
         if removed.successor is not None:
             posts.repost_counts(tx, removed.successor)
+    if removed.successor is not None:
+        _tell_of_successor(tx, removed.successor)
     if not removed.pair_ended:
         return
     if removed.kind == links.LIKE:
@@ -114,9 +149,9 @@ def _post_appears(
             flags |= posts.BREAKS_POST_GATE
     flags |= posts.gates_of(tx, record)
     assert order.arrival is not None
-    posts.add(
-        tx, record, actor, order.sort_ms, order.tie, order.arrival, flags, posts.Ties(root, parent, quote)
-    )
+    ties = posts.Ties(root, parent, quote)
+    posts.add(tx, record, actor, order.sort_ms, order.tie, order.arrival, flags, ties)
+    notices.of_post(tx, Cause(record, actor, order.sort_ms), content, flags, ties)
 
 
 def _link_appears(
@@ -128,6 +163,7 @@ def _link_appears(
     order: records.Order,
     now_us: int,
     cover_us: int | None,
+    again: bool,
 ) -> int | None:
     kind = _KINDS[collection]
     source: int | None = actor
@@ -149,6 +185,8 @@ def _link_appears(
         posts.add_repost(tx, record, actor, subject, order.sort_ms, order.tie, order.arrival, again=not first)
     if not first:
         return None
+    if kind != links.JOINED or not again:
+        notices.of_link(tx, Cause(record, actor, order.sort_ms), kind, subject, content.via)
     if kind == links.LIKE:
         counts.add_likes(tx, subject, 1)
     elif kind == links.REPOST:
@@ -158,3 +196,10 @@ def _link_appears(
         if repos.followed(tx, actor, subject, now_us, cover_us):
             return subject
     return None
+
+
+def _tell_of_successor(tx: Transaction, record: int) -> None:
+    """It waited behind another record of its pair, which is gone: now this is the one."""
+    waited = notifications.candidate(tx, record)
+    if waited is not None:
+        notices.found(tx, waited)

@@ -150,10 +150,12 @@ class Line:
             if start is None and self.wanted.dids is not None:
                 start = self._tip()
             self.refused = None
-            end, progress = await self._connection(wire, start, owed, reached)
+            end, opened, progress = await self._connection(wire, start, owed, reached)
+            if opened:
+                # What was owed is written down, and the position lies behind it.
+                start_over = ""
             if progress:
                 failures = poison = 0
-                start_over = ""
             if isinstance(end, TooOld):
                 start_over = end.message
             elif isinstance(end, Poisoned):
@@ -187,10 +189,11 @@ class Line:
 
     async def _connection(
         self, wire: Wire, start: Start | None, owed: Gap | None, reached: Start
-    ) -> tuple[ApplianceError, bool]:
-        """Read one connection to its end; why it ended, and whether it got beyond what was reached."""
+    ) -> tuple[ApplianceError, bool, bool]:
+        """Read one connection to its end: why it ended, whether it stood, and got beyond what was known."""
         door = self._door = Door(self, wire.name, wire.wire)
-        ear = self._ear = Ear()
+        # Of another host, too, the same is to be expected: it is the same network.
+        ear = self._ear = Ear(busy=self._ear.busy)
         self.newest_us = None
         care: asyncio.Task[None] | None = None
         progress = False
@@ -226,7 +229,7 @@ class Line:
                 coverage.closed(tx, door.known_row, to_us, why, self._tools.clock.now_us())
 
             await self._tools.deliver(door, Chunk([], None, None, 0, note=note))
-        return end, progress
+        return end, care is not None, progress
 
     def _opened(self, door: Door, chunk: Chunk, start: Start | None) -> Chunk:
         """The connection stands: the first chunk, which says so in the database."""
@@ -254,6 +257,8 @@ class Line:
 
         if chunk.gap is not None:
             self.gap_found(door.name, chunk.gap)
+            # What lies before is the gap's: a connection that ends before its first event is no second one.
+            self.position = None
         time_us = chunk.time_us
         if self.position is None:
             # The connection stands, so whatever comes from now on is kept: a network that has nothing to

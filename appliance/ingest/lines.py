@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from appliance import telemetry
+from appliance import crash_points, telemetry
 from appliance.errors import ApplianceError
 from appliance.ingest.doors import Host, Tools
 from appliance.ingest.line import Line, position_of
@@ -102,6 +102,7 @@ class Lines:
                 _save(tx, one, name, start, now_us)
             upstreams.keep_only(tx, [one.name(name) for one in filters])
         first = "" if position is None else position[0]
+        crash_points.reach("switch-begin")
         return [
             Line(
                 self._hosts[self.mode],
@@ -191,6 +192,7 @@ class Lines:
             # What it still has in the queue is applied; its position no longer counts.
             line.in_force = False
         done = await self._tools.write(lambda tx: self._handed_over(tx, target, kept, old, new))
+        crash_points.reach("switch-after-commit")
         if not done:
             for line in old:
                 line.in_force = True
@@ -243,6 +245,7 @@ class Lines:
             if line.row is not None:
                 to_us = line.committed[1].time_us if line.committed is not None else None
                 coverage.closed(tx, line.row, to_us, "another took over", now_us)
+        crash_points.reach("switch-before-commit")
         return True
 
     async def _all_proved(self, candidates: list[Line]) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 from appliance.errors import BadInput
 from appliance.ingest import content, index, times
 from appliance.protocol.cid import order_key
-from appliance.store import collections, posts, records
+from appliance.store import blobs, collections, posts, records
 from appliance.store.database import Transaction
 
 
@@ -126,6 +126,8 @@ def ended(tx: Transaction, record: int, collection: int, state: int | None, now_
     """Take back the index rows of a key in ``state`` that is about to be buried."""
     if state == records.LIVING:
         index.vanish(tx, record, collection, now_us)
+        if collection in blobs.COLLECTIONS:
+            blobs.forget(tx, record)
     if collection == collections.POST:
         posts.hide_reposts(tx, record)
 
@@ -179,12 +181,16 @@ def _store(
         )
     else:
         if state == records.LIVING:
-            index.vanish(tx, record, fact.collection, fact.now_us)
+            index.vanish(tx, record, fact.collection, fact.now_us, again=parts is not None)
+            if fact.collection in blobs.COLLECTIONS:
+                blobs.forget(tx, record)
         records.update(tx, record, new_state, version, fact.cid, fact.body, order, fact.at_us, scan)
         if state == records.DELETED and fact.collection == collections.POST:
             posts.show_reposts(tx, record)
     if parts is None:
         return Verdict.APPLIED
+    if fact.collection in blobs.COLLECTIONS:
+        blobs.mention(tx, record, fact.actor, fact.body)
     fact.tracks = index.appear(
         tx,
         record,
@@ -197,5 +203,6 @@ def _store(
         all_known=rules.scope == "network",
         now_us=fact.now_us,
         cover_us=fact.cover_us,
+        again=state == records.LIVING,
     )
     return Verdict.APPLIED

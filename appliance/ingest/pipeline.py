@@ -121,7 +121,7 @@ class Pipeline:
         """Read and commit, until cancelled. Raises what only a restart from the stored position mends."""
         self._waiting = self._empty_queue()
         # Before the first frame is read: whose commits are to be checked.
-        await self._database.write(self._applier.tracked.refresh)
+        await self._until_written(self._applier.tracked.refresh)
         async with asyncio.TaskGroup() as group:
             await self.lines.begin(group)
             async with self._moved:
@@ -230,7 +230,7 @@ class Pipeline:
         while True:
             await self._clock.sleep(GAPS_EVERY_S)
             if await self._database.read(gaps.open_count):
-                closed = await self._database.write(lambda tx: gaps.close_settled(tx, self._clock.now_us()))
+                closed = await self._until_written(lambda tx: gaps.close_settled(tx, self._clock.now_us()))
                 if closed:
                     log.info("gaps_closed", number=closed)
 

@@ -21,7 +21,7 @@ def prune_batch(tx: Transaction, actor: int, rows_max: int, now_us: int) -> bool
     prunable = pruning.find_prunable(tx, actor, rows_max)
     for record, collection, state in prunable:
         if state == records.LIVING:
-            index.vanish(tx, record, collection, now_us)
+            index.vanish(tx, record, collection, now_us, forgotten=True)
         gone = pruning.forget_record(tx, record)
         if not gone and state == records.DELETED and collection == POST:
             # A mention says nothing about being deleted.

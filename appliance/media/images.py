@@ -1,4 +1,4 @@
-"""Pictures by owner and CID: fetched once from the owner's PDS, checked against the CID, kept on disk."""
+"""Pictures by owner and CID: fetched once from the owner's PDS, checked against the CID, made anew, kept."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from cachetools import TTLCache
 
@@ -17,14 +18,15 @@ from appliance.clock import Clock, SystemClock
 from appliance.errors import BadInput, NotFound
 from appliance.protocol import cid as cids
 
-# Those that addresses in our answers name, and those that clients make of them.
+# Those that addresses in our answers name, and those that clients make of them (media/rendering.py).
 PRESETS = frozenset(
     {"avatar", "avatar_thumbnail", "banner", "banner_thumbnail", "feed_thumbnail", "feed_fullsize"}
 )
+FORMATS = frozenset({"jpeg", "png", "webp"})
 PICTURE_BYTES_MAX = 10_000_000
 CID_CHARS_MAX = 100
 RAW = 0x55
-_OWNER = re.compile(r"did:plc:[a-z2-7]{24}|did:web:[a-zA-Z0-9.-]{1,253}(?:%3A[0-9]{1,5})?")
+OWNER = re.compile(r"did:plc:[a-z2-7]{24}|did:web:[a-zA-Z0-9.-]{1,253}(?:%3A[0-9]{1,5})?")
 FETCHES_MAX = 16
 ABSENT_S = 300.0
 ABSENT_MAX = 10_000
@@ -38,26 +40,33 @@ SIGNATURES = (
 FetchBlob = Callable[[str, str], Awaitable[bytes]]
 # Whether the operator took that owner's blob down.
 Refuses = Callable[[str, str], Awaitable[bool]]
+Render = Callable[[bytes, str, str], Awaitable[bytes]]
+IsShown = Callable[[str, str], Awaitable[bool]]
+T = TypeVar("T")
 
 
 class Picture(NamedTuple):
-    """The bytes as the owner uploaded them, and what they are."""
+    """A picture as it goes out, and what it is."""
 
     data: bytes
     mime: str
 
 
 class Images:
-    """Gives pictures. ``fetch(did, cid)`` reads the blob from the owner's PDS.
+    """Gives pictures. ``fetch(did, cid)`` reads the blob from the owner's PDS, ``render(data, preset, form)``
+    makes of it what goes out: never the owner's own bytes.
 
-    Files lie under ``folder`` by CID; when they exceed ``cache_bytes`` those used longest ago go. What an
-    owner does not have is asked for again after five minutes.
+    Only what ``is_shown(did, cid)``: some record here mentions it. Files lie under ``folder`` by CID, as they
+    came and as they went out; when they exceed ``cache_bytes`` those used longest ago go. What an owner does
+    not have, or what is no picture, is asked for again after five minutes.
     """
 
     def __init__(
         self,
         folder: Path,
         fetch: FetchBlob,
+        render: Render,
+        is_shown: IsShown,
         *,
         cache_bytes: int,
         clock: Clock | None = None,
@@ -65,44 +74,55 @@ class Images:
     ) -> None:
         self._folder = folder
         self._fetch = fetch
+        self._render = render
+        self._is_shown = is_shown
         self._refused = refused
         self._cache_bytes = cache_bytes
-        self._running: dict[tuple[str, str], asyncio.Task[bytes]] = {}
+        self._fetching: dict[str, asyncio.Task[bytes]] = {}
+        self._rendering: dict[str, asyncio.Task[bytes]] = {}
         self._turns = asyncio.Semaphore(FETCHES_MAX)
-        self._absent: TTLCache[tuple[str, str], str] = TTLCache(
+        self._absent: TTLCache[str, str] = TTLCache(
             ABSENT_MAX, ABSENT_S, timer=(clock or SystemClock()).monotonic_s
         )
-        self._written = 0
+        # What an earlier process left is counted with the first that is written.
+        self._written = cache_bytes
 
-    async def get(self, preset: str, did: str, cid_text: str) -> Picture:
+    async def get(self, preset: str, did: str, cid_text: str, form: str = "jpeg") -> Picture:
         """Raises NotFound for what isn't a picture or isn't there, Unavailable when the owner is silent."""
-        cid = _blob_of(cid_text)
-        if preset not in PRESETS or not _OWNER.fullmatch(did) or cid is None:
+        cid = blob_of(cid_text)
+        if preset not in PRESETS or form not in FORMATS or not OWNER.fullmatch(did) or cid is None:
             raise NotFound("no such picture", name="BlobNotFound")
         if self._refused is not None and await self._refused(did, cid_text):
             raise NotFound("that picture was taken down", name="BlobNotFound")
-        path = self._folder / cid_text[-2:] / cid_text
+        if not await self._is_shown(did, cid_text):
+            raise NotFound("no record here shows that picture", name="BlobNotFound")
+        path = self._folder / cid_text[-2:] / f"{cid_text}.{preset}.{form}"
         data = await asyncio.to_thread(_read, path)
         if data is None:
-            data = await self._fetch_once(did, cid_text, cid, path)
-        mime = sniff(data)
-        if mime is None:
-            raise NotFound("that blob is not a picture", name="BlobNotFound")
-        return Picture(data, mime)
+            work = partial(self._make, preset, did, cid_text, cid, form, path)
+            data = await once(self._rendering, path.name, work)
+        return Picture(data, f"image/{form}")
 
-    async def _fetch_once(self, did: str, cid_text: str, cid: bytes, path: Path) -> bytes:
-        key = (did, cid_text)
-        if key in self._absent:
-            raise NotFound(self._absent[key], name="BlobNotFound")
-        task = self._running.get(key)
-        if task is None:
-            task = asyncio.create_task(self._fetch_and_keep(did, cid_text, cid, path))
-            self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key, None))
-        # One reader who goes away must not take the picture from the others.
-        return await asyncio.shield(task)
+    async def _make(self, preset: str, did: str, cid_text: str, cid: bytes, form: str, path: Path) -> bytes:
+        if cid_text in self._absent:
+            raise NotFound(self._absent[cid_text], name="BlobNotFound")
+        original = path.with_name(cid_text)
+        data = await asyncio.to_thread(_read, original)
+        if data is None:
+            key = f"{did} {cid_text}"
+            if key in self._absent:
+                raise NotFound(self._absent[key], name="BlobNotFound")
+            work = partial(self._fetch_and_keep, key, did, cid_text, cid, original)
+            data = await once(self._fetching, key, work)
+        try:
+            made = await self._render(data, preset, form)
+        except NotFound as error:
+            self._absent[cid_text] = error.message
+            raise
+        await self._keep(path, made)
+        return made
 
-    async def _fetch_and_keep(self, did: str, cid_text: str, cid: bytes, path: Path) -> bytes:
+    async def _fetch_and_keep(self, key: str, did: str, cid_text: str, cid: bytes, path: Path) -> bytes:
         try:
             async with self._turns:
                 data = await self._fetch(did, cid_text)
@@ -113,14 +133,36 @@ class Images:
             if sniff(data) is None:
                 raise NotFound("that blob is not a picture", name="BlobNotFound")
         except (NotFound, BadInput) as error:
-            self._absent[did, cid_text] = error.message
+            self._absent[key] = error.message
             raise NotFound(error.message, name="BlobNotFound") from error
+        await self._keep(path, data)
+        return data
+
+    async def _keep(self, path: Path, data: bytes) -> None:
         await asyncio.to_thread(_write, path, data)
         self._written += len(data)
         if self._written > self._cache_bytes // 20:
             self._written = 0
-            await asyncio.to_thread(_shrink, self._folder, self._cache_bytes)
-        return data
+            await asyncio.to_thread(shrink, self._folder, self._cache_bytes)
+
+
+async def once(
+    running: dict[str, asyncio.Task[T]], key: str, work: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
+    """Do it, or wait for who does it already."""
+    task = running.get(key)
+    if task is None:
+        task = running[key] = asyncio.create_task(work())
+        task.add_done_callback(lambda done: _ended(running, key, done))
+    # One reader who goes away must not take the picture from the others.
+    return await asyncio.shield(task)
+
+
+def _ended(running: dict[str, asyncio.Task[T]], key: str, task: asyncio.Task[T]) -> None:
+    del running[key]
+    # Everybody who waited may be gone: then nobody else looks at how it ended.
+    if not task.cancelled():
+        task.exception()
 
 
 def sniff(data: bytes) -> str | None:
@@ -133,7 +175,7 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-def _blob_of(text: str) -> bytes | None:
+def blob_of(text: str) -> bytes | None:
     """The CID of a blob in its one canonical spelling; None for anything else."""
     if len(text) > CID_CHARS_MAX:
         return None
@@ -166,7 +208,8 @@ def _write(path: Path, data: bytes) -> None:
         raise
 
 
-def _shrink(folder: Path, limit: int) -> None:
+def shrink(folder: Path, limit: int) -> None:
+    """Remove those files of the folder that were used longest ago until the rest fits the limit."""
     files = []
     for entry in folder.glob("*/*"):
         # Others write at the same time: what is gone when we look needs no place.

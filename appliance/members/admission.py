@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance import telemetry
 from appliance.config import Settings
 from appliance.errors import Refused
-from appliance.store import actors, links, member_data, members, repos
+from appliance.store import actors, links, member_data, members, notifications, repos
 from appliance.store.database import Transaction
 
 log = telemetry.Log("members")
@@ -38,6 +38,11 @@ def join(tx: Transaction, settings: Settings, did: str, handle: str | None, invi
     raise Refused("This server is for its members only.", name="NotAdmitted")
 
 
+def admits(settings: Settings, did: str, handle: str | None) -> bool:
+    """Whether ``join`` would let this DID in without an invite code, as far as there is room."""
+    return settings.admission == "open" or _listed(settings, did, handle)
+
+
 def admit(tx: Transaction, settings: Settings, actor: int, via: str, now_us: int) -> bool:
     """Make the actor a member; False when they were one. Raises Refused when the house is full.
 
@@ -65,6 +70,7 @@ def leave(tx: Transaction, actor: int, now_us: int) -> bool:
     if not members.remove(tx, actor):
         return False
     member_data.erase(tx, actor)
+    notifications.forget_member(tx, actor)
     repos.unwant(tx, actor, now_us)
     for followee in links.subjects(tx, links.FOLLOW, actor):
         repos.unwant(tx, followee, now_us)

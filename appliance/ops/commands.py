@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.errors import BadInput
+from appliance.feeds.publishing import Publishing
 from appliance.identity.identities import Identities
 from appliance.members import commands as members
 from appliance.ops.control import Command
@@ -16,7 +19,12 @@ from appliance.store.database import Database
 
 
 def commands(
-    database: Database, identities: Identities, settings: Settings, clock: Clock, status: Status
+    database: Database,
+    identities: Identities,
+    publishing: Publishing,
+    settings: Settings,
+    clock: Clock,
+    status: Status,
 ) -> dict[str, Command]:
     """Each takes the words after its name and gives something that JSON can hold."""
 
@@ -46,10 +54,18 @@ def commands(
     async def accounts(_arguments: list[str]) -> Any:
         return await database.read(progress.overall)
 
+    async def feed_publish(arguments: list[str]) -> Any:
+        return msgspec.to_builtins(await publishing.publish(*_two(arguments)))
+
+    async def feed_unpublish(arguments: list[str]) -> Any:
+        return msgspec.to_builtins(await publishing.unpublish(*_two(arguments)))
+
     async def told(_arguments: list[str]) -> Any:
         return await status.told()
 
     return {
+        "feed publish": feed_publish,
+        "feed unpublish": feed_unpublish,
         "accounts": accounts,
         "status": told,
         "member add": add,
@@ -58,6 +74,12 @@ def commands(
         "member invite": invite,
         "member export": export,
     }
+
+
+def _two(arguments: list[str]) -> tuple[str, str]:
+    if len(arguments) != 2:
+        raise BadInput("an account and its app password are expected here")
+    return arguments[0], arguments[1]
 
 
 def _one(arguments: list[str]) -> str:

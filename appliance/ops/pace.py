@@ -31,9 +31,13 @@ class Pace(NamedTuple):
 
 
 def after(samples: list[Sample], now_us: int, reached_us: int | None) -> list[Sample]:
-    """The samples with one more; old ones go, and those of a clock that was ahead."""
+    """The samples with one more; old ones go, and those of a clock that was ahead.
+
+    What was reached stays reached: a quiet stream was read up to the moment when its connection broke.
+    """
     kept = [one for one in samples if now_us - WINDOW_US <= one.now_us <= now_us]
     if reached_us is not None and (not kept or now_us - kept[-1].now_us >= APART_US):
+        reached_us = max([reached_us, *(one.reached_us for one in kept[-1:])])
         kept.append(Sample(now_us, reached_us))
     return kept[-SAMPLES_MAX:]
 

@@ -22,14 +22,9 @@ from appliance.store.checks import Check
 from appliance.store.database import Database, Transaction
 
 log = telemetry.Log("upkeep")
-FREE = telemetry.gauge("storage_free_bytes", "Room left on the disk of the data folder.")
 LOW = telemetry.gauge("storage_low", "1 while there is less room than LOW_SPACE_MB.")
-LOG_BYTES = telemetry.gauge("store_log_bytes", "Size of the database's write-ahead log.")
 CHECKED = telemetry.gauge(
     "store_checked_seconds", "When the file was last found sound, in unix seconds; 0: not yet."
-)
-STALL = telemetry.gauge(
-    "loop_stall_seconds", "Longest time in the last minute that the event loop did not turn."
 )
 STALLS = telemetry.counter("loop_stalls", "Times that the event loop did not turn for more than a second.")
 CLOCK_GAPS = telemetry.counter(
@@ -76,9 +71,6 @@ class Upkeep:
         self._log_large = False
         self._pace = pace.Pace(None, False)
         self._check: Check | None = None
-        STALL.set_function(self.stall_s)
-        LOG_BYTES.set_function(database.log_bytes)
-        FREE.set_function(self.free_bytes)
 
     async def run(self) -> None:
         """Watch, until cancelled. Raises Corrupt when the file is damaged."""

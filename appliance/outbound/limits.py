@@ -50,8 +50,10 @@ PDS_UPLOAD = Limits("pds_upload", 64 * KB, 120, interactive=True, patience_s=20,
 OAUTH_METADATA = Limits("oauth_metadata", 64 * KB, 5, interactive=True, patience_s=5)
 OAUTH_TOKEN = Limits("oauth_token", 64 * KB, 10, interactive=True, patience_s=10)
 BLOB = Limits("blob", 10 * MB, 15, redirects=3, interactive=True, patience_s=15)
+VIDEO = Limits("video", 110 * MB, 300, redirects=3, interactive=True, patience_s=15, bytes_per_s_min=50 * KB)
 LINK_CARD = Limits("link_card", 512 * KB, 5, ports="web", redirects=3, interactive=True, patience_s=5)
 LINK_CARD_IMAGE = replace(LINK_CARD, name="link_card_image", body_max=2 * MB)
+PUSH = Limits("push", 64 * KB, 15, ports="any", rate=50.0, in_flight=8)
 SERVICE = Limits("service", 1 * MB, 5, interactive=True, patience_s=5)
 ARCHIVE_PLAN = Limits("archive_plan", 64 * MB, 120, ports="any", idle_s=60, rate=20.0, in_flight=4)
 ARCHIVE_BLOCK = replace(

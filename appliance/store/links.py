@@ -57,6 +57,20 @@ def remove(tx: Transaction, link: int) -> Removed | None:
     return Removed(kind, actor, subject, pair_ended=successor is None, successor=successor)
 
 
+class Counting(NamedTuple):
+    """A link that counts for its pair."""
+
+    kind: int
+    actor: int
+    subject: int
+
+
+def counting(reader: Reader, link: int) -> Counting | None:
+    """The link of this record, if it counts and doesn't wait."""
+    row = reader.one("SELECT kind, actor, subject FROM link WHERE id = ? AND waiting = 0", (link,))
+    return None if row is None else Counting(*row)
+
+
 def exists(reader: Reader, kind: int, actor: int, subject: int) -> bool:
     """Does such a link live?"""
     return (
@@ -77,3 +91,15 @@ def subjects(reader: Reader, kind: int, actor: int) -> list[int]:
             (kind, actor),
         )
     ]
+
+
+def lists_a_member(reader: Reader, list_record: int) -> bool:
+    """Is any member on that list?"""
+    return (
+        reader.value(
+            "SELECT 1 FROM member m JOIN link l ON l.kind = 6 AND l.actor = ?1 AND l.subject = m.actor"
+            " AND l.waiting = 0 LIMIT 1",
+            (list_record,),
+        )
+        is not None
+    )

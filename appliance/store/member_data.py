@@ -49,6 +49,11 @@ OF_MEMBERS: Final[dict[str, _Table]] = {
     "draft": _Table(
         "viewer", {"draft": "json(CAST(body AS TEXT))", **_as_they_are("key", "created_us", "updated_us")}
     ),
+    "notification_state": _Table(
+        "viewer", {"preferences": "json(preferences)", **_as_they_are("seen_ms", "priority")}
+    ),
+    # Where its messages go, and with which keys, is a secret between the browser and us.
+    "push_subscription": _Table("viewer", _as_they_are("about", "created_us", "failures")),
     "session": _Table(
         "actor", _as_they_are("kind", "about", "created_us", "rotated_us", "seen_us", "expires_us")
     ),

@@ -38,6 +38,17 @@ def is_member_did(reader: Reader, did: str) -> bool:
     return found is not None
 
 
+def version(reader: Reader) -> str | None:
+    """A name that changes whenever ``dids`` would answer differently, also after a rollback."""
+    found: str | None = reader.value("SELECT value FROM meta WHERE name = 'members'")
+    return found
+
+
+def dids(reader: Reader) -> list[str]:
+    """Of every member."""
+    return [row[0] for row in reader.all("SELECT a.did FROM member m JOIN actor a ON a.id = m.actor")]
+
+
 def count(reader: Reader) -> int:
     """How many members there are."""
     return int(reader.value("SELECT count(*) FROM member"))
@@ -53,10 +64,11 @@ def listing(reader: Reader) -> list[Member]:
 
 
 def add(tx: Transaction, actor: int, via: str, now_us: int) -> bool:
-    """Insert the row; False when it was there."""
+    """Insert the row; False when it was there. What is here already is still to be looked through for him."""
     return (
         tx.run(
-            "INSERT INTO member (actor, via, admitted_us) VALUES (?, ?, ?) ON CONFLICT (actor) DO NOTHING",
+            "INSERT INTO member (actor, via, admitted_us, behind)"
+            " VALUES (?, ?, ?, (SELECT coalesce(max(id), 0) FROM record)) ON CONFLICT (actor) DO NOTHING",
             (actor, via, now_us),
         )
         > 0

@@ -124,6 +124,12 @@ def mark_gate(tx: Transaction, gate: int, flag: int, *, there: bool) -> None:
         tx.changed.records.add(post)
 
 
+def standing(reader: Reader, post: int) -> tuple[int, Ties] | None:
+    """The flags of a living post and what it hangs on."""
+    row = reader.one("SELECT flags, root, parent, quote FROM post WHERE id = ?", (post,))
+    return None if row is None else (row[0], Ties(*row[1:]))
+
+
 def flags_of(reader: Reader, post: int) -> int | None:
     """The flags of a living post."""
     found: int | None = reader.value("SELECT flags FROM post WHERE id = ?", (post,))

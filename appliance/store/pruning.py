@@ -13,7 +13,8 @@ POINTED_AT = (
     " OR EXISTS (SELECT 1 FROM link WHERE kind = 6 AND actor = r.id AND waiting = 0)"
     " OR EXISTS (SELECT 1 FROM bookmark WHERE post = r.id)"
     " OR EXISTS (SELECT 1 FROM list_mute WHERE list = r.id)"
-    " OR EXISTS (SELECT 1 FROM thread_mute WHERE root = r.id))"
+    " OR EXISTS (SELECT 1 FROM thread_mute WHERE root = r.id)"
+    " OR EXISTS (SELECT 1 FROM notification WHERE record = r.id AND reason = 11))"
 )
 
 

@@ -316,8 +316,16 @@ def suspect(tx: Transaction, actor: int, reason: str, now_us: int, *, from_us: i
 
 
 def suspect_all(tx: Transaction, reason: str, now_us: int, *, from_us: int | None = None) -> int:
-    """A disturbance that may have touched everybody; how many LIVE rows went into doubt."""
+    """A disturbance that may have touched everybody; how many LIVE rows went into doubt.
+
+    That an account is awake again may be among what was missed: its server is asked at once.
+    """
     _doubt_more(tx, "", (), reason, from_us)
+    tx.run(
+        "UPDATE repo SET attempts = 0, next_at_us = ?1 WHERE state IN ('INACTIVE', 'GONE')"
+        " AND next_at_us > ?1",
+        (now_us,),
+    )
     return _suspect(tx, "", (), reason, now_us, from_us)
 
 

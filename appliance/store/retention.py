@@ -18,6 +18,19 @@ class Old(NamedTuple):
     state: int
 
 
+# How strangers stand to members: follows, blocks, list items, and blocks by lists with members on them (kinds
+# 3 to 6), those lists (collection 9), who vouches for a member (18). These hold until they are taken back,
+# however old they are.
+_OF_MEMBERS = """
+(EXISTS (SELECT 1 FROM link l JOIN member m ON m.actor = l.subject WHERE l.id = r.id AND l.kind IN (3, 4, 6))
+ OR EXISTS (SELECT 1 FROM link l JOIN link i ON i.kind = 6 AND i.actor = l.subject AND i.waiting = 0
+  JOIN member m ON m.actor = i.subject WHERE l.id = r.id AND l.kind = 5)
+ OR (r.collection = 9 AND EXISTS (SELECT 1 FROM member m JOIN link i ON i.kind = 6 AND i.actor = r.id
+  AND i.subject = m.actor AND i.waiting = 0))
+ OR (r.collection = 18 AND r.state = 1 AND EXISTS (SELECT 1 FROM member m JOIN actor a ON a.id = m.actor
+  WHERE a.did = json_extract(r.body, '$.subject'))))
+"""
+
 # Who names r, who names those, and so on: what protects r is one among them who is tracked, young, or
 # bookmarked. Two that name each other protect nobody by that. What thousands name is not walked to the end:
 # it stays until fewer do.
@@ -56,6 +69,7 @@ AND NOT EXISTS (SELECT 1 FROM fetch f WHERE f.kind = 'record' AND f.target = r.i
 AND NOT (r.collection = 5
   AND EXISTS (SELECT 1 FROM record o WHERE o.actor = r.actor AND o.collection <> 5 AND o.state = 1))
 AND NOT EXISTS ({PROTECTED_BY})
+AND NOT {_OF_MEMBERS}
 """
 
 

@@ -113,6 +113,22 @@ def find(reader: Reader, uri: str) -> int | None:
     return found
 
 
+def find_feed(reader: Reader, uri: str) -> int | None:
+    """The living, not taken down record of a feed at this address, which may name its owner by handle."""
+    try:
+        at = parse_at_uri(uri)
+    except BadInput:
+        return None
+    owner = "did" if at.authority.startswith("did:") else "handle"
+    found: int | None = reader.value(
+        f"SELECT r.id FROM actor a CROSS JOIN record r ON r.actor = a.id AND r.collection = ? AND r.rkey = ?"
+        f" WHERE a.{owner} = ? AND r.collection = 12 AND r.state = 1 AND r.takedown IS NULL"
+        " AND a.takedown IS NULL AND a.status IS NULL",
+        (NUMBERS.get(at.collection), at.rkey, at.authority),
+    )
+    return found
+
+
 def is_on(reader: Reader, list_record: int, person: int) -> bool:
     """Whether somebody is on a list."""
     return (

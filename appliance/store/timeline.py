@@ -22,6 +22,7 @@ BREAKS_THREAD_GATE = 32
 BREAKS_POST_GATE = 64
 AGAIN = 128
 
+TimelineFilter: TypeAlias = Literal["all", "no_reposts", "no_replies", "media"]
 AuthorFilter: TypeAlias = Literal["all", "no_replies", "media", "video", "author_threads"]
 
 
@@ -63,6 +64,18 @@ WHERE (i.sort_ms, i.tie, i.id) < (?2, ?3, ?4) AND i.flags & {AGAIN} = 0
 ORDER BY i.sort_ms DESC, i.tie DESC, i.id DESC
 LIMIT ?5
 """
+
+# Filters stand in the statement, so that a page of what is rare is one statement, too.
+_TIMELINE_CONDITIONS: dict[TimelineFilter, str] = {
+    "all": "",
+    "no_reposts": f"AND i.flags & {REPOST} = 0 ",
+    "no_replies": f"AND i.flags & {REPLY | REPOST} <> {REPLY} ",
+    "media": f"AND i.flags & {REPOST} = 0 AND i.flags & {IMAGES | VIDEO} <> 0 ",
+}
+_TIMELINES = {
+    name: _TIMELINE.replace("ORDER BY", f"{condition}ORDER BY")
+    for name, condition in _TIMELINE_CONDITIONS.items()
+}
 
 # The same rows upwards: the nearest newer ones, oldest first.
 _NEWER = f"""
@@ -106,9 +119,11 @@ _CONDITIONS: dict[AuthorFilter, str] = {
 _AUTHOR_FILTERED = {name: _AUTHOR.format(condition=condition) for name, condition in _CONDITIONS.items()}
 
 
-def timeline_page(reader: Reader, viewer: int, before: Place, limit: int) -> list[Item]:
+def timeline_page(
+    reader: Reader, viewer: int, before: Place, limit: int, only: TimelineFilter = "all"
+) -> list[Item]:
     """Posts and reposts of the viewer and of everybody he follows."""
-    return list(map(Item._make, reader.all(_TIMELINE, (viewer, *before, limit))))
+    return list(map(Item._make, reader.all(_TIMELINES[only], (viewer, *before, limit))))
 
 
 def newer_timeline_page(reader: Reader, viewer: int, after: Place, limit: int) -> list[Item]:
@@ -119,6 +134,16 @@ def newer_timeline_page(reader: Reader, viewer: int, after: Place, limit: int) -
 def list_page(reader: Reader, list_record: int, before: Place, limit: int) -> list[Item]:
     """Posts of everybody on a list."""
     return list(map(Item._make, reader.all(_LISTED, (list_record, *before, limit))))
+
+
+def repost_of(reader: Reader, repost: int, post: int) -> Item | None:
+    """The row of this repost, if that is the post that it reposts."""
+    row = reader.one(
+        "SELECT id, actor, subject, flags, sort_ms, tie FROM item"
+        f" WHERE id = ? AND subject = ? AND flags & {REPOST}",
+        (repost, post),
+    )
+    return None if row is None else Item._make(row)
 
 
 def author_page(reader: Reader, actor: int, only: AuthorFilter, before: Place, limit: int) -> list[Item]:

@@ -27,7 +27,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     ``error`` is set instead of a body where even a refusal carries those headers. ``newer`` is the
     cursor above the first row of a home timeline, '' where that is not known or nothing is there.
-    ``records`` and ``people`` are ids of what a member's answer would show if it were here.
+    ``records`` and ``people`` are ids of what a member's answer would show if it were here. ``language`` is
+    what a feed generator says its answer is in.
     """
 
     body: bytes
@@ -37,6 +38,7 @@ class Answer(msgspec.Struct, frozen=True):
     newer: str = ""
     records: tuple[int, ...] = ()
     people: tuple[int, ...] = ()
+    language: str = ""
 
     def parsed(self) -> Any:
         """The JSON as values, for pages. Raises the error if there is one."""

@@ -47,7 +47,7 @@ def timeline(state: State, cursor: str | None, limit: int) -> FeedPage:
     if state.viewer is None or state.viewer == STRANGER or cursors.is_obsolete(cursor):
         return FeedPage([], None)
     skeleton = partial(skeletons.timeline_page, state.reader, state.viewer)
-    return _fill(state, Presenter(state), skeleton, cursors.parse(cursor), limit, _in_timeline)
+    return _fill(state, Presenter(state), skeleton, cursors.parse(cursor), limit, in_timeline)
 
 
 def newer_timeline(state: State, after: str, limit: int) -> FeedPage:
@@ -61,8 +61,8 @@ def newer_timeline(state: State, after: str, limit: int) -> FeedPage:
         items = skeletons.newer_timeline_page(state.reader, state.viewer, place, limit + 1)
         more = len(items) > limit
         items = items[-limit:]
-        _load(state, items)
-        shown = [presenter.feed_item(item, pinned=False) for item in items if _in_timeline(state, item)]
+        load(state, items)
+        shown = [presenter.feed_item(item, pinned=False) for item in items if in_timeline(state, item)]
         views = [view for view in shown if view is not None] + views
         if items:
             place = Place(items[0].sort_ms, items[0].tie, items[0].id)
@@ -107,11 +107,11 @@ def list_feed(state: State, list_record: int, cursor: str | None, limit: int) ->
 
     def show(items: list[Item]) -> list[bytes]:
         state.load_pairs([(owner, item.actor) for item in items])
-        _load(state, items)
+        load(state, items)
         kept = [
             item
             for item in items
-            if _in_timeline(state, item) and not state.blocking_each_other(owner, item.actor)
+            if in_timeline(state, item) and not state.blocking_each_other(owner, item.actor)
         ]
         return [view for item in kept if (view := presenter.feed_item(item)) is not None]
 
@@ -124,7 +124,7 @@ def likes(state: State, viewer: int, cursor: str | None, limit: int) -> Page:
 
     def show(links: list[graph_reads.Link]) -> list[bytes]:
         items = [Item(link.subject, 0, link.subject, 0, link.sort_ms, link.tie) for link in links]
-        _load(state, items)
+        load(state, items)
         rows = [(item, state.records.get(item.subject)) for item in items]
         kept = [item for item, row in rows if row is not None and not state.blocked(row.actor)]
         return [view for item in kept if (view := presenter.feed_item(item)) is not None]
@@ -181,7 +181,7 @@ def _fill(
             place = Place(items[-1].sort_ms, items[-1].tie, items[-1].id)
         if pinned is not None:
             items = [pinned, *(item for item in items if item.subject != pinned.subject)]
-        _load(state, items)
+        load(state, items)
         whole = _whole_threads(state, items) if whole_threads else None
         for item in items:
             if not rule(state, item):
@@ -201,7 +201,7 @@ def _fill(
     return FeedPage(views, cursors.text_of(place, ambiguous=ambiguous), newer)
 
 
-def _load(state: State, items: list[Item]) -> None:
+def load(state: State, items: list[Item]) -> None:
     """Everything that these items show."""
     state.load_records(item.id for item in items)
     state.load_posts([item.subject for item in items], with_context=True)
@@ -221,7 +221,7 @@ def _load(state: State, items: list[Item]) -> None:
     state.finish(pairs=pairs)
 
 
-def _in_timeline(state: State, item: Item) -> bool:
+def in_timeline(state: State, item: Item) -> bool:
     """No author, reposter, or author of the two posts above whom the viewer blocks or mutes."""
     row = state.records.get(item.subject)
     if row is None:

@@ -11,6 +11,29 @@ from appliance.timeline import cursors
 FETCHES_MAX = 10
 
 
+class Spelling(Protocol):
+    """How a list spells places as cursors; ``parse`` raises BadInput."""
+
+    def is_obsolete(self, text: str | None, /) -> bool: ...
+    def parse(self, text: str | None, /) -> Place: ...
+    def text_of(self, place: Place, following: Place, /) -> str: ...
+
+
+class ByTimeAndCid:
+    """The spelling of most lists."""
+
+    is_obsolete = staticmethod(cursors.is_obsolete)
+    parse = staticmethod(cursors.parse)
+
+    @staticmethod
+    def text_of(place: Place, following: Place, /) -> str:
+        """The cursor after this row, before the other."""
+        return cursors.text_of(place, ambiguous=place[:2] == following[:2])
+
+
+BY_TIME_AND_CID: Spelling = ByTimeAndCid()
+
+
 class Placed(Protocol):
     """A row with its place in the order of its list."""
 
@@ -37,14 +60,15 @@ def fill(
     show: Callable[[list[Row]], list[bytes]],
     cursor: str | None,
     limit: int,
+    spelling: Spelling = BY_TIME_AND_CID,
 ) -> Page:
     """Fetch rows below the cursor's place and show them, until there is enough to show or no more.
 
     ``show`` writes those that the caller may see. Raises BadInput for a cursor that is none.
     """
-    if cursors.is_obsolete(cursor):
+    if spelling.is_obsolete(cursor):
         return Page([], None)
-    place = cursors.parse(cursor)
+    place = spelling.parse(cursor)
     views: list[bytes] = []
     for _ in range(FETCHES_MAX):
         wanted = limit - len(views)
@@ -59,5 +83,4 @@ def fill(
         if len(views) >= (limit + 1) // 2:
             break
     assert following is not None
-    ambiguous = (following.sort_ms, following.tie) == (place.sort_ms, place.tie)
-    return Page(views, cursors.text_of(place, ambiguous=ambiguous))
+    return Page(views, spelling.text_of(place, Place(following.sort_ms, following.tie, following.id)))

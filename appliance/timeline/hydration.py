@@ -131,10 +131,17 @@ class State:
         records = self.records
         return [records[i] for i in ids if i is not None and i in records]
 
-    def finish(self, *, actors: Iterable[int] = (), pairs: Iterable[tuple[int, int]] = ()) -> None:
+    def finish(
+        self,
+        *,
+        actors: Iterable[int] = (),
+        pairs: Iterable[tuple[int, int]] = (),
+        named: Iterable[str] = (),
+    ) -> None:
         """Load what belongs to the records and actors: cards, texts, the viewer's bits, labels.
 
-        ``pairs`` are actors of whom it matters whether one blocks the other.
+        ``pairs`` are actors of whom it matters whether one blocks the other; ``named`` are addresses of other
+        records whose labels matter.
         """
         records = self.records
         roots = self._roots()
@@ -149,7 +156,7 @@ class State:
         if self.viewer is not None and self.viewer != STRANGER:
             self._load_relations(self.viewer, everybody, roots)
         surroundings.load_lists(self)
-        self._load_labels()
+        self._load_labels(named)
 
     def load_actors(self, ids: Collection[int]) -> None:
         """Actors and their cards."""
@@ -297,12 +304,13 @@ class State:
         gate = self.gates.get(post, _NO_GATES).get(POST_GATE)
         return gate if isinstance(gate, PostGate) else None
 
-    def _load_labels(self) -> None:
+    def _load_labels(self, named: Iterable[str]) -> None:
         if not self.labelers or not post_reads.has_labels(self.reader):
             return
         texts, cards_by_actor = self.texts, self.cards
         uris = {texts[i].uri for i in self.shown if i in texts}
         uris |= {self.sayings[i].uri for i in self.shown | self.lists if i in self.sayings}
+        uris.update(named)
         for actor in self.people:
             card = cards_by_actor.get(actor)
             if card is not None:

@@ -279,6 +279,12 @@ class Presenter:
         parts.append(b"}")
         return b"".join(parts)
 
+    def labels_of(self, record: int, uri: str) -> bytes:
+        """The labels of a record of any kind; of a post its own as well."""
+        if record in self._state.texts:
+            return self._post_labels(self._state.texts[record])
+        return joined(map(label, self._state.labels.get(uri, ())))
+
     def _post_labels(self, said: PostText) -> bytes:
         stated = self._state.labels.get(said.uri)
         return joined([*map(label, stated), *said.labels]) if stated else said.labels_json

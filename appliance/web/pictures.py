@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from quart import Blueprint, Response, request
+from quart import Blueprint, Request, Response, request
 
 from appliance.errors import ApplianceError, BadInput, NotFound
 from appliance.media.images import Images
 
 IMAGE_AGE_S = 31_536_000
 FAILURE_AGE_S = 300
-SUFFIXES = ("", "jpeg", "png", "webp")
+SUFFIXES = {"": "", "jpeg": "jpeg", "jpg": "jpeg", "png": "png", "webp": "webp"}
 
 
 def pictures(images: Images) -> Blueprint:
@@ -21,33 +21,41 @@ def pictures(images: Images) -> Blueprint:
         """A picture from its owner’s server, checked against its name."""
         cid, at, suffix = name.partition("@")
         if suffix not in SUFFIXES or (at and not suffix):
-            return _failed(404, "no such picture")
-        tag = f'"{cid}"'
+            return failed(404, "no such picture")
+        form = SUFFIXES[suffix] or ("webp" if "image/webp" in request.headers.get("Accept", "") else "jpeg")
+        tag = f'"{cid}.{preset}.{form}"'
         try:
-            found = await images.get(preset, did, cid)
+            found = await images.get(preset, did, cid, form)
         except (BadInput, NotFound) as error:
-            return _failed(404, error.message)
+            return failed(404, error.message)
         except ApplianceError as error:
-            return _failed(502, error.message)
+            return failed(502, error.message)
         # The name is the hash of what it names: it can't have changed.
-        unchanged = request.headers.get("If-None-Match") == tag
+        unchanged = tag in (each.strip().removeprefix("W/") for each in _tags(request))
         response = Response(
             b"" if unchanged else found.data, status=304 if unchanged else 200, content_type=found.mime
         )
         response.headers["ETag"] = tag
         response.headers["Cache-Control"] = f"public, max-age={IMAGE_AGE_S}, immutable"
-        return _harmless(response)
+        if not suffix:
+            response.vary.add("Accept")
+        return harmless(response)
 
     return blueprint
 
 
-def _failed(status: int, message: str) -> Response:
+def _tags(asked: Request) -> list[str]:
+    return asked.headers.get("If-None-Match", "").split(",")
+
+
+def failed(status: int, message: str) -> Response:
+    """A refusal in one line."""
     response = Response(message, status=status, content_type="text/plain; charset=utf-8")
     response.headers["Cache-Control"] = f"public, max-age={FAILURE_AGE_S}" if status == 404 else "no-store"
-    return _harmless(response)
+    return harmless(response)
 
 
-def _harmless(response: Response) -> Response:
+def harmless(response: Response) -> Response:
     """Somebody else's bytes under our name: nothing in them may run; others may show them."""
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"

@@ -17,7 +17,7 @@ from appliance.protocol import lexicons
 from appliance.timeline import labelers
 from appliance.timeline.asker import Asker
 from appliance.timeline.labelers import Labeler
-from appliance.xrpc.methods import Access, Authenticate, Call, Method
+from appliance.xrpc.methods import Access, Authenticate, Call, Caller, Method
 from appliance.xrpc.packing import packed
 from appliance.xrpc.peer import named_by_proxy
 from appliance.xrpc.replies import (
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 class Front:
     """Answers the methods it has; what is not XRPC, or a method of somebody else, goes on to ``rest``.
 
+    So does a call of any name for which ``goes_elsewhere(nsid, scope)``: its headers name another service.
     Without ``rest``, or with a method that ``rest`` does not know either, the answer is 501.
     """
 
@@ -59,6 +60,7 @@ class Front:
         admin_password: str = "",
         rest: App | None = None,
         rest_has: Callable[[str], bool] | None = None,
+        goes_elsewhere: Callable[[str, Message], bool] | None = None,
     ) -> None:
         self._methods = {method.nsid: method for method in methods}
         self._authenticate = authenticate
@@ -66,6 +68,7 @@ class Front:
         self._admin = admin_password.encode()
         self._rest = rest
         self._rest_has = rest_has
+        self._goes_elsewhere = goes_elsewhere
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
@@ -78,6 +81,11 @@ class Front:
         verb = scope["method"]
         if verb == "OPTIONS":
             reply = preflight()
+        elif (
+            self._rest is not None and self._goes_elsewhere is not None and self._goes_elsewhere(nsid, scope)
+        ):
+            await self._rest(named_by_proxy(scope), receive, _with_cors(send))
+            return
         elif (method := self._methods.get(nsid)) is not None:
             reply = await self._reply(method, scope, receive)
         elif self._rest is not None and self._rest_has is not None and self._rest_has(nsid):
@@ -108,20 +116,27 @@ class Front:
             expected = "POST" if method.procedure else "GET"
             raise BadInput(f"Incorrect HTTP method ({verb}) expected {expected}")
         headers = _single(scope["headers"])
-        asker = await self._who(method, headers)
-        parameters = _parameters(method.nsid, scope.get("query_string", b""))
+        query = scope.get("query_string", b"")
+        parameters = _parameters(method.nsid, query) if method.authenticate is not None else None
+        asker, caller = await self._who(method, headers, parameters)
+        if parameters is None:
+            parameters = _parameters(method.nsid, query)
         body = await _body(method.nsid, headers, receive) if method.procedure else None
-        answer = await method.run(Call(asker, parameters, body))
+        answer = await method.run(Call(asker, parameters, body, caller, headers))
         more: list[Header] = []
         if answer.rev is not None:
             more.append((b"atproto-repo-rev", answer.rev.encode()))
         if answer.labelers:
             more.append((b"atproto-content-labelers", answer.labelers.encode()))
+        if answer.language:
+            more.append((b"content-language", answer.language.encode()))
         if answer.error is not None:
             return reply_to(answer.error, *more)
         return json_reply(answer.body, *more) if answer.body else empty_reply()
 
-    async def _who(self, method: Method, headers: dict[bytes, str]) -> Asker:
+    async def _who(
+        self, method: Method, headers: dict[bytes, str], parameters: dict[str, Any] | None
+    ) -> tuple[Asker, Caller | None]:
         authorization = headers.get(b"authorization")
         named = headers.get(b"atproto-accept-labelers")
         wanted = None if named is None else labelers.parse(named, self._labelers)
@@ -133,13 +148,16 @@ class Front:
             taken = method.operator_reads or method.access is Access.OPERATOR
             if not taken or not self._is_operator(authorization):
                 raise Refused("Not authorized", name="AuthenticationRequired")
-            return Asker(operator=True, labelers=wanted)
+            return Asker(operator=True, labelers=wanted), None
         if method.access is Access.PUBLIC or (authorization is None and method.access is not Access.REQUIRED):
-            return Asker(labelers=wanted)
-        caller = await self._authenticate(authorization, method.nsid, procedure=method.procedure)
+            return Asker(labelers=wanted), None
+        if method.authenticate is not None:
+            caller = await method.authenticate(authorization, parameters or {})
+        else:
+            caller = await self._authenticate(authorization, method.nsid, procedure=method.procedure)
         if caller is None:
             raise Refused("Authentication Required", name="AuthMissing")
-        return Asker(did=caller.did, member=caller.member, labelers=wanted)
+        return Asker(did=caller.did, member=caller.member, labelers=wanted), caller
 
     def _is_operator(self, authorization: str) -> bool:
         try:

@@ -54,6 +54,14 @@ _TO_PDS = frozenset(
     }
 )
 _TO_PDS_PREFIX = "chat.bsky."
+_OF_A_PDS = (
+    "com.atproto.admin.",
+    "com.atproto.identity.",
+    "com.atproto.repo.",
+    "com.atproto.server.",
+    "com.atproto.sync.",
+    "com.atproto.temp.",
+)
 _REQUEST_HEADERS = ("atproto-proxy", "atproto-accept-labelers", "accept-language", "x-bsky-topics")
 _REPLY_HEADERS = (
     "atproto-repo-rev",
@@ -92,10 +100,25 @@ Handler = Callable[[Request], Awaitable[Reply]]
 class MemberCalls:
     """Dispatches to the handlers; ``has`` says for which methods."""
 
-    def __init__(self, handlers: Mapping[str, Handler], to_pds: Handler, rest: App | None = None) -> None:
+    def __init__(
+        self, handlers: Mapping[str, Handler], to_pds: Handler, rest: App | None = None, *, own_did: str = ""
+    ) -> None:
         self._handlers = dict(handlers)
         self._to_pds = to_pds
         self._rest = rest
+        self._own_did = own_did
+
+    def goes_elsewhere(self, nsid: str, scope: Message) -> bool:
+        """Does a header name a service that is no AppView, nor ourselves? Then the member's PDS calls it.
+
+        A client that signed in here names its usual AppView with every call; we are that. What a PDS does
+        by itself it would do whatever the header says: those calls have to be in the table.
+        """
+        named = [value for name, value in scope["headers"] if name.lower() == b"atproto-proxy"]
+        if len(named) != 1 or nsid.startswith(_OF_A_PDS):
+            return False
+        did, _, service = named[0].decode("latin-1").partition("#")
+        return bool(service) and service != "bsky_appview" and did != self._own_did
 
     def has(self, nsid: str) -> bool:
         """Is this method ours to answer?"""
@@ -103,7 +126,8 @@ class MemberCalls:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         nsid = scope.get("path", "").removeprefix(PREFIX)
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX) or not self.has(nsid):
+        ours = scope["type"] == "http" and scope["path"].startswith(PREFIX)
+        if not ours or not (self.has(nsid) or self.goes_elsewhere(nsid, scope)):
             if self._rest is None:
                 raise RuntimeError("nobody is here for what is not a member's call")
             await self._rest(scope, receive, send)
@@ -153,7 +177,7 @@ def member_calls(auth: Auth, repos: Repos, settings: Settings, rest: App | None 
         UPLOAD_BLOB: forwarding.upload,
     }
     handlers |= dict.fromkeys(operations.PROCEDURES, forwarding.write)
-    return MemberCalls(handlers, forwarding.call, rest)
+    return MemberCalls(handlers, forwarding.call, rest, own_did=settings.service_did)
 
 
 class _Sessions:

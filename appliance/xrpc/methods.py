@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from typing import Any, Protocol
 
@@ -42,18 +42,25 @@ class Authenticate(Protocol):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One call, checked against the method's schema."""
+    """One call, checked against the method's schema. Header names are lower case."""
 
     asker: Asker
     parameters: dict[str, Any]
     body: Any = None
+    caller: Caller | None = None
+    headers: Mapping[bytes, str] = msgspec.field(default_factory=dict)
 
 
 class Method(msgspec.Struct, frozen=True):
-    """``operator_reads``: the operator's password is taken as well, and shows what was taken down."""
+    """``operator_reads``: the operator's password is taken as well, and shows what was taken down.
+
+    ``authenticate`` stands in for the usual way from an Authorization header to a caller; it knows the
+    parameters.
+    """
 
     nsid: str
     access: Access
     run: Callable[[Call], Awaitable[Answer]]
     procedure: bool = False
     operator_reads: bool = False
+    authenticate: Callable[[str | None, dict[str, Any]], Awaitable[Caller | None]] | None = None

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from appliance.errors import ApplianceError, BadInput, NotFound, Refused, Unavailable
+from appliance.errors import ApplianceError, BadAnswer, BadInput, NotFound, Refused, Unavailable
 
 Header = tuple[bytes, bytes]
 
@@ -86,6 +86,8 @@ def reply_to(error: ApplianceError, *more: Header) -> Reply:
         case Refused():
             status = 403 if error.name in _FORBIDDEN else 401
             return error_reply(status, error.name, error.message, *more)
+        case BadAnswer():
+            return error_reply(502, error.name, error.message, *more)
         case Unavailable():
             status = 502 if error.name in _GATEWAY and error.retry_after_s is None else 503
             seconds = 30 if error.retry_after_s is None else max(1, round(error.retry_after_s))

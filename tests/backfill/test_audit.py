@@ -12,8 +12,9 @@ from appliance.backfill.audit import Auditor, Report
 from appliance.protocol import car
 from appliance.protocol.events import AccountEvent
 from appliance.protocol.keys import PrivateKey
-from appliance.store import audits, repos
+from appliance.store import audits, repos, takedowns
 from appliance.store.audits import Level
+from appliance.store.database import Transaction
 from tests.backfill.rig import Rig, rig, shown
 from tests.backfill.scripted_network import START_US, Account, Answer, Cursors, Network, Order, Request
 from tests.backfill.test_backfill import POST, fill
@@ -141,6 +142,30 @@ async def hide(account: Account, path: str) -> None:
     account.host.script = script
 
 
+async def test_what_we_took_down_ourselves_is_no_difference_to_any_audit_98(
+    network: Network, tmp_path: Path
+) -> None:
+    async with rig(network, tmp_path) as here:
+        bob = await live(here, network)
+        held = await here.held(bob)
+        (one, *_) = await here.all("SELECT id, actor FROM record WHERE state = 1 ORDER BY id")
+
+        def take_down(tx: Transaction) -> None:
+            takedowns.mark_record(tx, one[0], "case 1")
+            takedowns.mark_actor(tx, one[1], "case 2")
+
+        await here.database.write(take_down)
+        levels: tuple[Level, ...] = ("rev", "tail", "listing", "signed")
+        for level in levels:
+            told = await report(here, bob, repair=True, level=level)
+            assert (told.missing, told.extra, told.differing, told.error) == (0, 0, 0, ""), level
+
+        assert await findings(here) == []
+        assert await here.held(bob) == held
+        assert await here.database.read(lambda r: takedowns.of_record(r, one[0])) == "case 1"
+        assert await here.database.read(lambda r: takedowns.of_actor(r, one[1])) == "case 2"
+
+
 async def test_a_record_that_its_pds_hides_is_accepted_and_nobody_is_alarmed_again_98(
     network: Network, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -192,14 +217,26 @@ async def test_a_signed_file_that_is_cut_or_anothers_or_old_proves_nothing_61_63
 async def test_a_key_that_was_rotated_is_asked_for_once_more_82(network: Network, tmp_path: Path) -> None:
     async with rig(network, tmp_path) as here:
         bob = await live(here, network)
+        doubted_us = here.clock.now_us()
         bob.key = PrivateKey.generate("k256")
 
         told = await report(here, bob, repair=True, level="signed")
 
         assert (told.error, told.method, told.exact) == ("", "signed", True)
+        # A new key is a doubt of its own, which a scan answers: the file was asked for before that doubt.
         repo = await here.repo(bob)
         assert repo is not None
-        assert repo.cert_method == "signed"
+        assert (repo.state, repo.cert_method) == ("LIVE", "listing")
+        assert repo.cert_us is not None
+        assert repo.cert_us >= doubted_us
+
+        # From then on the new key is the known one, and the same audit certifies.
+        told = await report(here, bob, repair=True, level="signed")
+
+        assert (told.error, told.method, told.exact) == ("", "signed", True)
+        repo = await here.repo(bob)
+        assert repo is not None
+        assert (repo.state, repo.cert_method) == ("LIVE", "signed")
 
 
 @pytest.mark.parametrize("order", ["ascending", "ascending always"])

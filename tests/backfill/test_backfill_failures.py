@@ -218,6 +218,32 @@ async def test_what_is_written_while_pages_are_read_is_neither_lost_nor_doubled(
         assert await here.held(bob) == shown(bob)
 
 
+async def test_an_update_that_comes_between_a_page_and_its_use_stays_56(
+    network: Network, tmp_path: Path
+) -> None:
+    bob = network.add_account("bob")
+    fill(bob, 3)
+    (path, *_) = (path for path in bob.paths if path.startswith(POST))
+    shown_old: list[str] = []
+    async with rig(network, tmp_path) as here:
+
+        async def overtake(request: Request) -> Answer | None:
+            if not request.nsid.endswith("listRecords") or request.params["collection"] != POST or shown_old:
+                return None
+            page = bob.host.honest(request)
+            shown_old.append(bob.paths[path])
+            record = {"text": "edited meanwhile", "createdAt": network.next_datetime()}
+            await here.deliver(bob.commit([("update", path, record)]))
+            return page
+
+        bob.host.script = overtake
+        await here.track(bob)
+        await here.until_state(bob, "LIVE")
+
+        assert shown_old[0] != bob.paths[path]
+        assert await here.held(bob) == shown(bob)
+
+
 async def test_a_deletion_seen_before_its_page_is_applied_stays(network: Network, tmp_path: Path) -> None:
     bob = network.add_account("bob")
     fill(bob, 3)
@@ -292,6 +318,22 @@ async def test_an_account_that_turns_inactive_in_mid_scan_is_set_aside_until_it_
         await here.clock.advance(8 * 3600)
         await assert_complete(here, bob)
         assert await here.all("SELECT status FROM actor WHERE did = ?", bob.did) == [(None,)]
+
+
+async def test_74_who_wakes_in_a_gap_is_shown_again_without_waiting_for_the_next_look(
+    network: Network, tmp_path: Path
+) -> None:
+    bob = network.add_account("bob")
+    fill(bob, 3)
+    bob.status = "deactivated"
+    async with rig(network, tmp_path) as here:
+        await here.track(bob)
+        await here.until_state(bob, "INACTIVE")
+        bob.status = None
+        await here.pass_s(600, step_s=60)
+        assert len(bob.host.asked("getRepoStatus")) == 1, "nobody said a word"
+        await doubt(here, f"{repos.STREAM_GAP}: outage")
+        await here.until_state(bob, "LIVE")
 
 
 async def test_an_inactive_account_is_asked_about_ever_more_rarely(network: Network, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from appliance.backfill.export import Export, NotSigned
+from appliance.backfill.export import CHUNK, IN_MEMORY_MAX, Export, NotSigned
 from appliance.errors import BadInput
 from appliance.protocol import car
 from appliance.protocol import cid as cids
@@ -118,6 +119,32 @@ async def test_a_large_export_goes_to_the_disk_and_leaves_nothing(network: Netwo
 
     assert read(bob.export(), bob, folder) == shown(bob)
     assert list(folder.iterdir()) == []
+
+
+async def test_of_a_large_repository_only_a_little_is_ever_in_memory_68(
+    network: Network, tmp_path: Path
+) -> None:
+    bob = network.add_account("bob")
+    for number in range(1000):
+        bob.post(f"{number} " + "long " * 8000)
+    data = bob.export()
+    export = Export(tmp_path)
+    tracemalloc.start()
+    try:
+        for at in range(0, len(data), CHUNK):
+            export.add(data[at : at + CHUNK])
+        export.end()
+        entries = export.entries(export.commit(bob.did, bob.key.did_key), WANTED)
+        _, most = tracemalloc.get_traced_memory()
+        found = {f"{entry.collection}/{entry.rkey}": cid for entry, cid, _ in export.records(entries[:50])}
+    finally:
+        tracemalloc.stop()
+        export.close()
+
+    assert found.items() <= shown(bob).items()
+    assert len(entries) == len(shown(bob))
+    assert len(data) > 4 * IN_MEMORY_MAX
+    assert most < 2.5 * IN_MEMORY_MAX, most
 
 
 async def test_a_record_that_json_cannot_hold_counts_and_is_not_shown(

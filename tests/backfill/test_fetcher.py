@@ -57,6 +57,15 @@ class FetchRig:
 
         await self.here.until(idle)
 
+    async def until_outcome(self, uri: str, outcome: str) -> None:
+        """However often it is asked again: a machine under load may be too slow for the first answer."""
+
+        async def reached() -> bool:
+            self.fetcher.wake()
+            return await self.outcome(uri) == outcome
+
+        await self.here.until(reached, step_s=2)
+
     async def outcome(self, uri: str) -> str | None:
         rows = await self.here.all(
             "SELECT outcome FROM fetch WHERE kind = 'record' AND target = ?", await self.id(uri)
@@ -180,9 +189,8 @@ async def test_the_record_of_an_inactive_stranger_is_refused_and_the_account_hid
     stranger.status = status
     await both.here.track(bob)
     await both.here.until_state(bob, "LIVE")
-    await both.until_idle()
+    await both.until_outcome(post, "refused")
 
-    assert await both.outcome(post) == "refused"
     assert await both.here.all("SELECT status FROM actor WHERE did = ?", stranger.did) == [(status,)]
 
 
@@ -192,9 +200,7 @@ async def test_a_stranger_who_does_not_exist_is_gone(network: Network, both: Fet
     bob.repost(post, bob.cid(bob.post()))
     await both.here.track(bob)
     await both.here.until_state(bob, "LIVE")
-    await both.until_idle()
-
-    assert await both.outcome(post) == "gone"
+    await both.until_outcome(post, "gone")
 
 
 async def test_a_failing_host_is_asked_again_later_and_holds_up_nobody(

@@ -23,6 +23,7 @@ MUST = {
     " requires; ours says that there is no such account",
     "C-7": "suggestions that they leave to services of their own are made here from what is known here",
     "C-8": "cursors of bookmarks are keys of the server that made them: the recorded ones are ours instead",
+    "C-9": "they serve no feeds of their own: describeFeedGenerator is 501 there",
     "C-6": "who is deactivated may not ask with a token of his own: rule SJ-10 of the design",
 }
 
@@ -65,6 +66,8 @@ def _edited_posts_stay(scenario: Scenario, query: Query, ours: Any, theirs: Any)
     mine, other = _unmoved(plain(ours), scenario.edited), _unmoved(plain(theirs), scenario.edited)
     if not scenario.edited:
         return False
+    if "notifications" in mine and "notifications" in other:
+        mine, other = ({"feed": _as_items(side["notifications"])} for side in (mine, other))
     if "feed" not in mine or "feed" not in other:
         return bool(mine == other)
     one, two = _others(mine["feed"], scenario.edited), _others(other["feed"], scenario.edited)
@@ -73,6 +76,43 @@ def _edited_posts_stay(scenario: Scenario, query: Query, ours: Any, theirs: Any)
         one = {key: item for key, item in one.items() if key in both}
         two = {key: item for key, item in two.items() if key in both}
     return list(one.items()) == list(two.items())
+
+
+def _as_items(notifications: list[Any]) -> list[Any]:
+    """As of a feed. Where nothing has been seen the newest alone is unread, and that may be an edited one."""
+    return [{"post": {key: part for key, part in each.items() if key != "isRead"}} for each in notifications]
+
+
+def _told_otherwise(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
+    """They store what a viewer wants to be told and tell it all; they forget who likes twice and takes one
+    back; posts of subscribed accounts they tell by another service.
+
+    Without what is not wanted in theirs and the others in ours, both pages begin alike,
+    and the shorter goes on.
+    """
+    wanted = scenario.wanted.get(query.phase, {}).get(scenario.accounts.get(query.viewer or "", ""), {})
+    unlisted = {name for name, preference in wanted.items() if not preference["list"]}
+    followed = {name for name, preference in wanted.items() if preference.get("include") == "follows"}
+    if query.nsid == "app.bsky.notification.getUnreadCount":
+        return bool(unlisted | followed) and 0 <= ours["count"] < theirs["count"]
+    if query.nsid != "app.bsky.notification.listNotifications":
+        return False
+    mine = [
+        each
+        for each in plain(ours)["notifications"]
+        if each["uri"] not in scenario.liked_again and each["reason"] != "subscribed-post"
+    ]
+    other = [
+        each
+        for each in plain(theirs)["notifications"]
+        if each["reason"] not in unlisted
+        and not (each["reason"] in followed and "following" not in each["author"]["viewer"])
+    ]
+    set_aside = len(mine) < len(ours["notifications"]) or len(other) < len(theirs["notifications"])
+    shared = min(len(mine), len(other))
+    shorter = ours if len(mine) < len(other) else theirs
+    same = mine[:shared] == other[:shared] and ("cursor" in shorter or len(mine) == len(other))
+    return set_aside and same and ours.get("seenAt") == theirs.get("seenAt")
 
 
 def _reposted_once(scenario: Scenario, query: Query, ours: Any, theirs: Any) -> bool:
@@ -229,6 +269,11 @@ OURS = [
     Case("P-7", "a list that was deleted lists nothing", _deleted_list),
     Case("P-8", "an edited feed or list keeps its place among the others", _edited_things_stay),
     Case("P-9", "suggestions are made from what is known here", _suggested_here),
-    Case("P-10", "a search says where it looked and how much it found; followers order people", _found_here),
+    Case("P-11", "a search says where it looked and how much it found; followers order people", _found_here),
+    Case(
+        "P-10",
+        "what a viewer does not want to be told isn't; subscribed posts are, and who still likes",
+        _told_otherwise,
+    ),
     Case("P-6", "a reply that their index lost is here", _lost_by_them),
 ]

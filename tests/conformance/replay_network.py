@@ -22,6 +22,9 @@ class ReplayNetwork:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         self._frames = [(step.seq, step.what) for step in scenario.steps() if step.kind == "event"]
+        self._generators: dict[str, Json] = {
+            each["did"]: each["skeletons"] for each in scenario.about.get("feedgens", [])
+        }
         self._released = 0
         self._more = asyncio.Condition()
         self._stack = contextlib.AsyncExitStack()
@@ -80,12 +83,35 @@ class ReplayNetwork:
                 if f"at://{handle}" in each.document_at(self._released).get("alsoKnownAs", []):
                     return 200, {"did": each.did}
             return 400, {"error": "InvalidRequest", "message": "Unable to resolve handle"}
+        if path == "/xrpc/app.bsky.feed.getFeedSkeleton":
+            return self._skeleton(query)
         if path.startswith("/xrpc/"):
             return 503, {"error": "ServiceUnavailable", "message": "the recording has no PDS"}
+        if path[1:] in self._generators:
+            return 200, self._generator(path[1:])
         person = self._scenario.people.get(path[1:])
         if person is None:
             return 404, {"message": f"DID not registered: {path[1:]}"}
         return 200, self._moved_here(person.document_at(self._released))
+
+    def _generator(self, did: str) -> Json:
+        service = {"id": "#bsky_fg", "type": "BskyFeedGenerator", "serviceEndpoint": self.origin}
+        return {"id": did, "service": [service]}
+
+    def _skeleton(self, query: dict[str, list[str]]) -> tuple[int, Any]:
+        """As the recorded generators did: their library answered 500 for what its schema does not allow."""
+        feed = query["feed"][0]
+        canned = next((each[feed] for each in self._generators.values() if feed in each), None)
+        if canned is None:
+            return 400, {"error": "UnknownFeed", "message": "unknown feed"}
+        if "$invalidBody" in canned or "$status" in canned:
+            return 500, {"error": "InternalServerError", "message": "Internal Server Error"}
+        if "$paged" in canned:
+            start, end = int(query.get("cursor", ["0"])[0]), int(query["limit"][0])
+            posts = canned["$paged"]
+            page: Json = {"feed": [{"post": post} for post in posts[start : start + end]]}
+            return 200, page | ({"cursor": str(start + end)} if start + end < len(posts) else {})
+        return 200, canned
 
     def _moved_here(self, document: Json) -> Json:
         services = [

@@ -74,8 +74,10 @@ class Scenario:
             name: account["did"] for name, account in self.about["accounts"].items()
         }
         self.edited = self._posts_written_again()
-        self.doubled = self._posts_reposted_again()
+        self.doubled = self._written_again("app.bsky.feed.repost")
         self.quoted_otherwise = self._quoted_otherwise()
+        self.liked_again = self._written_again("app.bsky.feed.like")
+        self.wanted = self._wanted()
         commits = [
             line["commit"] | {"did": line["did"]} for line in self._lines("events.jsonl") if "commit" in line
         ]
@@ -101,13 +103,25 @@ class Scenario:
             seen.add(uri)
         return frozenset(again)
 
-    def _posts_reposted_again(self) -> frozenset[str]:
-        """Addresses of reposts of what the same account had reposted already."""
+    def _wanted(self) -> dict[str, dict[str, Json]]:
+        """By phase and account: the preferences of notifications that were set by then."""
+        found: dict[str, dict[str, Json]] = {}
+        now: dict[str, Json] = {}
+        for step in self.steps():
+            if step.kind == "action" and step.what["nsid"].endswith(".putPreferencesV2"):
+                did = step.what["viewer"]
+                now = {**now, did: now.get(did, {}) | step.what["input"]}
+            elif step.kind == "phase":
+                found[step.what] = now
+        return found
+
+    def _written_again(self, collection: str) -> frozenset[str]:
+        """Addresses of likes or reposts of what the same account had liked or reposted already."""
         living: dict[str, tuple[str, str]] = {}
         again: set[str] = set()
         for line in self._lines("events.jsonl"):
             commit = line.get("commit", {})
-            if commit.get("collection") != "app.bsky.feed.repost":
+            if commit.get("collection") != collection:
                 continue
             uri = f"at://{line['did']}/{commit['collection']}/{commit['rkey']}"
             if commit["operation"] == "delete":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import signal
+import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,16 @@ import httpx
 
 from appliance import crash_points
 from appliance.devnet.truth import BYPASS, FOLLOW, POST
-from tests.crash.looks import Looks, answered, look_around
+from tests.crash.looks import Looks, answered, is_deleted, look_around
 from tests.journeys.harness import Client, Process, World, comes_true
 from tests.journeys.judge import signed_in, what_is_wrong
 
 RANDOM = "at random"
-REACHED_WITHIN_S = 15.0
+REACHED_WITHIN_S = 12.0
+# A list takes over once it is proved, which takes its time.
+SWITCHED_WITHIN_S = 30.0
+NEWCOMERS = 2
+REBORN = 2
 SETTLE_S = 240.0
 STREAMS = {"jetstream-v2": "jetstream_v2", "jetstream-v1": "jetstream_v1", "relay": "relay"}
 CREATED_AT = "2026-01-01T00:00:00Z"
@@ -37,6 +43,10 @@ class Mortal(Process):
     def __init__(self, data: Path, settings: Mapping[str, str]) -> None:
         super().__init__(data, settings)
         self.deaths: Counter[str] = Counter()
+
+    def from_now_on(self, **settings: str) -> None:
+        """With these settings from the next start on."""
+        self._environment |= settings
 
     async def live(
         self, point: str, times: int, within_s: float, meanwhile: Callable[[], Awaitable[None]]
@@ -87,7 +97,8 @@ class Mortal(Process):
 class Siege:
     """A world that is never quiet, an appliance in it, and members who look and write all the time.
 
-    Half of those whom a member follows at first stay followed; the others come and go.
+    Half of those whom a member follows at first stay followed; the others come and go. By a Jetstream some
+    lives read everybody's events, and others those of a list.
     """
 
     def __init__(
@@ -111,6 +122,7 @@ class Siege:
         self._tasks: list[asyncio.Task[None]] = []
         self._deeds: list[asyncio.Task[None]] = []
         self._reborn = asyncio.Lock()
+        self._serial = itertools.count(1)
 
     async def begin(self, settings: Mapping[str, str] = SETTINGS) -> None:
         """Everything runs, members are signed in, and the world has begun to move."""
@@ -137,18 +149,43 @@ class Siege:
         for work in (self._follow_about, self._write_here, self._disturb, self._look):
             self._tasks.append(asyncio.create_task(work(), name=work.__name__))
 
-    async def kill(self, point: str, times: int = 1) -> None:
-        """One life and one death."""
+    async def kill(self, point: str, times: int = 1, *, patience: float = 1.0) -> None:
+        """One life and one death; ``patience`` is the part of the usual time that a point has."""
         within_s = self.chance.uniform(0.02, 0.9) if point == RANDOM else REACHED_WITHIN_S
-        if point.startswith("verdict"):
-            await self._leave_a_gap()
-        await self.process.live(point, times, within_s, lambda: self._provoke(point))
-        if point.startswith("verdict"):
-            await self._fault(STREAMS[self.wire], keep_events=None)
+        lists = point.startswith("switch")
+        if lists and point != "switch-begin":
+            within_s = SWITCHED_WITHIN_S
+        if point != RANDOM:
+            within_s *= patience
+        await self.process.end()
+        if self.wire != "relay":
+            lists = lists or self.chance.random() < 0.3
+            self.process.from_now_on(COVERAGE="dids" if lists else "full")
+        async with self._led_to(point):
+            await self.process.live(point, times, within_s, lambda: self._provoke(point))
         for task in self._tasks:
             if task.done():
                 task.result()
                 raise AssertionError(f"{task.get_name()} has ended")
+
+    @contextlib.asynccontextmanager
+    async def _led_to(self, point: str) -> AsyncIterator[None]:
+        """What must be so before a life that shall come to the point."""
+        stream = STREAMS[self.wire]
+        if point.startswith("verdict") and self.chance.random() < 0.5:
+            await self._leave_a_gap()
+            yield
+            await self._fault(stream, keep_events=None)
+        elif point.startswith("verdict"):
+            self._let_audits_be_due()
+            yield
+        elif point.startswith("archive"):
+            await self._let_newcomers_wait()
+            yield
+            for number in range(len(self.world.info["pds"])):
+                await self._fault(f"pds{number}", down=False)
+        else:
+            yield
 
     async def judge(self) -> str:
         """After the last kill: exact in the end, and every answered sign-in still holds; the figures."""
@@ -207,9 +244,12 @@ class Siege:
             await self._write(self.chance.choice(self._here))
 
     async def _disturb(self) -> None:
-        """Accounts go away and come back, move, and are to be read anew."""
+        """Accounts go away and come back, and are to be read anew; what was seen is deleted."""
         while True:
             await asyncio.sleep(self.chance.uniform(0.3, 1.0))
+            uri = self.chance.choice(self.looks).any_of(self.chance)
+            if uri is not None and not await is_deleted(self._http, self.world.info["pds"], uri):
+                await self._command("delete", uri)
             did = self.chance.choice(self._everybody)
             members = {client.did for client in self._at_home}
             if did in members or self.chance.random() < 0.7:
@@ -229,11 +269,6 @@ class Siege:
             client = Client(self.process.origin, self._http)
             if await self._signs_in(client, self.chance.choice(self.world.info["members"])):
                 self.tokens.append(client)
-        elif point.startswith("archive"):
-            # Many at once, so that some still wait for their servers when the archive is asked.
-            for client in self._at_home * 3:
-                await self._change_follow(client)
-            await asyncio.sleep(1)
         elif point.startswith("epoch"):
             # Once begun it is finished, whenever the process dies: nobody stays deleted.
             deed = asyncio.create_task(self._begin_anew())
@@ -241,7 +276,7 @@ class Siege:
             await asyncio.shield(deed)
         elif point.startswith("write"):
             await self._write(self.chance.choice(self._here))
-        elif point.startswith(("batch", "prune")) or point == RANDOM:
+        elif point.startswith(("archive", "batch", "prune", "verdict")) or point == RANDOM:
             await asyncio.sleep(0.05)
         else:
             await self._change_follow(self.chance.choice(self._at_home))
@@ -271,11 +306,13 @@ class Siege:
             body = {"repo": client.did, "collection": FOLLOW, "rkey": follows[subject].rsplit("/", 1)[1]}
             await client.call("com.atproto.repo.deleteRecord", body)
         else:
-            record = {"$type": FOLLOW, "subject": subject, "createdAt": CREATED_AT}
-            await client.call(
-                "com.atproto.repo.createRecord",
-                {"repo": client.did, "collection": FOLLOW, "record": record},
-            )
+            await self._follow(client, subject)
+
+    async def _follow(self, client: Client, subject: str) -> None:
+        record = {"$type": FOLLOW, "subject": subject, "createdAt": CREATED_AT}
+        await client.call(
+            "com.atproto.repo.createRecord", {"repo": client.did, "collection": FOLLOW, "record": record}
+        )
 
     async def _write(self, client: Client) -> None:
         """Through the appliance: a post, now and then taken back at once."""
@@ -287,9 +324,31 @@ class Siege:
             body = {"repo": client.did, "collection": POST, "rkey": rkey}
             await answered(client, "com.atproto.repo.deleteRecord", body)
 
+    def _let_audits_be_due(self) -> None:
+        """As a week later, for whoever is LIVE in the database that the last life left."""
+        with (
+            contextlib.closing(sqlite3.connect(self.process.data / "appliance.db")) as connection,
+            connection,
+        ):
+            connection.executemany(
+                "INSERT INTO audit (actor, level, due_us) SELECT actor, ?, 0 FROM repo WHERE state = 'LIVE'"
+                " ON CONFLICT (actor, level) DO UPDATE SET due_us = 0",
+                [("rev",), ("tail",), ("listing",), ("signed",)],
+            )
+
+    async def _let_newcomers_wait(self) -> None:
+        """Accounts with a history that is in the archive, followed while no server answers the appliance."""
+        for _ in range(NEWCOMERS):
+            created = await self._command("create_account", f"newcomer{next(self._serial)}.test")
+            for number in range(6):
+                await self._command("post", created["did"], f"from before {number}")
+            await self._follow(self.chance.choice(self._at_home), created["did"])
+        await self._command("seal_archive")
+        for number in range(len(self.world.info["pds"])):
+            await self._fault(f"pds{number}", down=True)
+
     async def _leave_a_gap(self) -> None:
         """The upstream forgets what was not read: after the restart everybody is in doubt."""
-        await self.process.end()
         await self._fault(STREAMS[self.wire], keep_events=1)
         async with asyncio.timeout(SETTLE_S):
             before = await self._progress()
@@ -300,7 +359,10 @@ class Siege:
         """A deletion that its server confirms, and another repository under the same name."""
         members = {client.did for client in self._at_home}
         async with self._reborn:
-            did = self.chance.choice(sorted(set(self._everybody) - members))
+            # Always the same few: of the others it is known what may never be seen again.
+            did = self.chance.choice(sorted(set(self._everybody) - members)[:REBORN])
+            for each in self.looks:
+                each.begins_anew(did)
             await self._command("delete_account", did)
             await asyncio.sleep(1)
             await self._command("begin_anew", did)
@@ -314,8 +376,9 @@ class Siege:
         events: int = (await self._http.get(f"{self.world.info['control']}/progress")).json()["events"]
         return events
 
-    async def _command(self, method: str, *args: Any) -> None:
+    async def _command(self, method: str, *args: Any) -> Any:
         answer = await self._http.post(
             f"{self.world.info['control']}/call", json={"method": method, "args": args}
         )
         assert answer.status_code == 200, answer.text
+        return answer.json()["result"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpx
 
+from appliance.devnet.truth import POST
 from tests.journeys.harness import PAGE, PAGES_MAX, Client, Row, check_order, row
 
 
@@ -27,6 +29,16 @@ class Looks:
         self._steady = {*steady, client.did}
         self._seen: dict[str, str] = {}
 
+    def begins_anew(self, did: str) -> None:
+        """What that account had before goes with a snapshot, not with deletions: nothing is said of it."""
+        self._steady.discard(did)
+        self.gone = {uri for uri in self.gone if author(uri) != did}
+
+    def any_of(self, chance: random.Random) -> str | None:
+        """A record that was seen, of somebody who is followed all the time."""
+        seen = sorted(uri for uri in self._seen if author(uri) in self._steady)
+        return chance.choice(seen) if seen else None
+
     async def look(self, pds: Iterable[str], pages: int = PAGES_MAX) -> None:
         """Read so far down the timeline. Raises AssertionError for what no reader may ever see."""
         rows = await self._rows(pages)
@@ -38,9 +50,14 @@ class Looks:
         assert not back, f"shown to {self._client.did} again after it was deleted: {sorted(back)[:3]}"
         # What lies below the last row may still be there.
         lowest = rows[-1].sort_at if rows and pages < PAGES_MAX else ""
+        # Who was hidden as a whole shows all again when they are back, until the deletion is read as well;
+        # and a repost may be hidden by what became of the post's author.
+        there = {author(each.uri) for each in rows if each.uri == each.subject}
         for uri, sort_at in self._seen.items():
-            hidden = uri not in shown and sort_at > lowest and author(uri) in self._steady
-            if hidden and await is_deleted(self._http, pds, uri):
+            hidden = uri not in shown and sort_at > lowest and author(uri) in self._steady & there
+            hidden = hidden and f"/{POST}/" in uri
+            # It may have begun anew while its server was asked.
+            if hidden and await is_deleted(self._http, pds, uri) and author(uri) in self._steady:
                 self.gone.add(uri)
         self._seen = {uri: at for uri, at in (self._seen | shown).items() if uri not in self.gone}
         self.count += 1

@@ -154,3 +154,8 @@ async def test_a_deleted_post_that_is_shown_again_is_noticed_at_the_first_look()
         client.uris = list(posts)
         with pytest.raises(AssertionError, match="again after it was deleted"):
             await looks.look([origin])
+
+        # One that began anew shows what it had until it has been read.
+        looks.begins_anew("did:plc:author")
+        await looks.look([origin])
+        assert not looks.gone

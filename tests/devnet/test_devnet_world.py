@@ -1,4 +1,5 @@
 import asyncio
+import io
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from appliance.clock import ManualClock
 from appliance.devnet import truth
 from appliance.devnet.network import Network, run
 from appliance.devnet.options import Options
-from appliance.devnet.seeding import DONE
+from appliance.devnet.seeding import DONE, PICTURES
 from appliance.protocol import cbor, lexicons
 from tests.devnet.devnets import caller, client, read_json, small
 
@@ -117,6 +118,18 @@ async def test_pictures_are_real_and_say_their_size(net: Network) -> None:
                 if looked_at == 5:
                     return
     raise AssertionError("no pictures")
+
+
+async def test_every_picture_of_the_pool_can_be_shown_also_one_that_nobody_has_shown_yet() -> None:
+    # So few posts that most of the pool is shown by nobody at first.
+    async with world(accounts=12, posts=1) as net:
+        pool = orjson.loads(net.state.notes[PICTURES])
+        shown = {name for account in net.state.accounts.values() for name in account.blobs}
+
+        assert {each["data"] for each in pool} - shown
+        for each in pool:
+            with Image.open(io.BytesIO(net.state.blob_bytes(each["data"]))) as picture:
+                assert picture.size == (each["width"], each["height"])
 
 
 async def test_the_same_seed_makes_the_same_people_say_the_same(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import zstandard
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from appliance.clock import SystemClock
 from appliance.config import Settings
@@ -129,6 +130,8 @@ class Host:
         self.mute = False  # keeps the line, answers pings, sends nothing
         self.messages: list[tuple[int, Any]] = []  # (number of the connection, whatever was sent to us)
         self.open: set[ServerConnection] = set()
+        self.accepted: list[ServerConnection] = []
+        self.begun: set[ServerConnection] = set()  # those that hear what is said from now on
         self.documents: dict[str, bytes] = {}  # DID documents of its directory
         self.directory_down = False
         self.refuses = False  # whoever asks for the stream
@@ -204,6 +207,7 @@ class Host:
             cursor = int(query["cursor"][0]) if "cursor" in query else None
             if cursor is not None and cursor < 10**15 and self.lines and cursor < self.lines[self.floor].seq:
                 return _error("CursorTooOld", f"floor {self.lines[self.floor].seq}")
+        self.accepted.append(connection)
         return None
 
     async def _talk(self, connection: ServerConnection) -> None:
@@ -230,6 +234,7 @@ class Host:
                 await asyncio.gather(sending, return_exceptions=True)
         finally:
             self.open.discard(connection)
+            self.begun.add(connection)
             if listening is not None:
                 listening.cancel()
 
@@ -244,6 +249,7 @@ class Host:
         squeeze = self._squeezer(query)
         cursor = int(query["cursor"][0]) if "cursor" in query else None
         at = await self._begin(connection, cursor, squeeze)
+        self.begun.add(connection)
         if at is None:
             return
         left = self.cuts()
@@ -413,9 +419,11 @@ async def reading(
 
 
 async def connected(host: Host, times: int = 1) -> None:
-    """Wait until the host has been asked that often."""
+    """Wait until the host has been asked that often, and whoever it let in hears what is said from now on."""
     async with asyncio.timeout(60):
-        while len(host.asked) < times:
+        while len(host.asked) < times or any(
+            one.state is not State.CLOSED for one in host.accepted if one not in host.begun
+        ):
             await asyncio.sleep(0.005)
 
 

@@ -139,6 +139,26 @@ async def test_a_commit_that_does_not_show_everything_doubts_its_account_and_the
         assert await at.value("SELECT count(*) FROM dead_letter") == 0
 
 
+async def test_38_a_commit_whose_record_block_is_missing_is_fetched_and_its_account_doubted(
+    tmp_path: Path, host: Host
+) -> None:
+    repo, other = Repo(), Repo(who=BOB)
+    await ready(tmp_path, host, repo, other)
+    good, bare = repo.post("shown whole"), repo.post("not there", rkey="3mbare2222222")
+    body = firehose.decode_frame(bare.data).body
+    blocks = car.read(body["blocks"]).blocks
+    del blocks[body["ops"][0]["cid"]]
+
+    found = await play(tmp_path, host, good, repo.again(bare, blocks=car.write(body["commit"], blocks)))
+
+    assert found[ALICE][0] == "SUSPECT"
+    assert found[BOB][0] == "LIVE"
+    async with reading(tmp_path, host) as at:
+        wanted = "SELECT rkey FROM fetch JOIN record ON id = target WHERE kind = 'record' AND outcome = ''"
+        assert await at.value(wanted) == "3mbare2222222"
+        assert await at.value("SELECT state FROM record WHERE rkey = '3mbare2222222'") == 0
+
+
 async def test_a_forged_commit_is_kept_as_it_came_and_leaves_the_chain_where_it_was(
     tmp_path: Path, host: Host
 ) -> None:

@@ -42,6 +42,12 @@ ROWS = {
     " JOIN record r USING (id) JOIN actor a ON a.id = r.actor WHERE likes OR reposts OR replies OR quotes",
     "actors": "SELECT a.did, follows, followers, posts FROM actor_count c JOIN actor a ON a.id = c.actor"
     " WHERE follows OR followers OR posts",
+    # What tells of a post above, or of a deleted one, depends on what was here when it came.
+    "told": "SELECT v.did, a.did, n.reason, o.did, s.collection, s.rkey, count(*) FROM notification n"
+    " JOIN actor v ON v.id = n.viewer JOIN actor a ON a.id = n.author LEFT JOIN record s ON s.id = n.subject"
+    " LEFT JOIN actor o ON o.id = s.actor LEFT JOIN post p ON p.id = n.record"
+    " WHERE n.reason NOT IN (2, 3) OR (s.state = 1 AND s.id IN (p.parent, p.quote))"
+    " GROUP BY 1, 2, 3, 4, 5, 6",
     "wanted": "SELECT a.did, refs FROM repo JOIN actor a ON a.id = repo.actor WHERE refs",
 }
 

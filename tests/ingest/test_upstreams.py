@@ -203,6 +203,11 @@ async def test_a_position_too_old_for_v2_becomes_a_gap_and_reading_goes_on_at_th
             await at.until("SELECT state FROM repo", "SUSPECT")
             await connected(host, 2)
             assert "cursor" not in host.asked[-1]
+            # Lost again before anybody said a word: the gap is known, and reading goes on behind it.
+            host.drop_connections()
+            await connected(host, 3)
+            assert int(host.asked[-1]["cursor"][0]) > host.lines[9].time_us
+            assert await at.value("SELECT count(*) FROM gap") == 1
             await host.add(v2_line(1101, post_event(1, 500, BEGIN_US)))
             await at.until("SELECT count(*) FROM record WHERE state = 1", 1)
             assert await at.value("SELECT seq FROM upstream") == 1101
@@ -289,15 +294,14 @@ async def test_a_reader_of_the_wrong_wire_says_so_and_stores_nothing(tmp_path: P
             assert at.pipeline.facts()["connected"] is False
 
 
-async def test_a_mute_server_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_busy_server_that_falls_mute_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("appliance.ingest.connection.SILENCE_BUSY_S", 0.3)
-    monkeypatch.setattr("appliance.ingest.connection.SILENCE_QUIET_S", 0.3)
-    host = Host("v2", made("v2", 3))
+    host = Host("v2", made("v2", 30))
     async with host.running():
         await remember(tmp_path, host, 1001, host.lines[0].time_us)
         async with reading(tmp_path, host) as at:
             await connected(host, 2)
-            assert host.asked[1]["cursor"] == ["1003"]
+            assert host.asked[1]["cursor"] == ["1030"]
             assert await at.value("SELECT count(*) FROM gap") == 0
 
 

@@ -43,6 +43,16 @@ async def test_a_member_takes_everything_along_and_leaves_nothing(tmp_path: Path
                 private.bookmark(tx, who, kept, post["cid"], 1)
                 drafts.create(tx, who, "3kdraft", b'{"posts":[{"text":"un\\u00e9"}]}', 1, 9)
                 tx.run(
+                    "INSERT INTO notification_state (viewer, seen_ms, preferences)"
+                    " VALUES (?, 7, '{\"like\":1}')",
+                    (who,),
+                )
+                tx.run(
+                    "INSERT INTO push_subscription (viewer, endpoint, receiver, secret, created_us)"
+                    " VALUES (?, ?, CAST('SECRET' AS BLOB), CAST('SECRET' AS BLOB), 1)",
+                    (who, f"https://push.test/SECRET{name}"),
+                )
+                tx.run(
                     "INSERT INTO pds_session (actor, pds, sealed, created_us, refreshed_us)"
                     " VALUES (?, 'https://pds.test', CAST('SECRET' AS BLOB), 1, 1)",
                     (who,),
@@ -61,6 +71,7 @@ async def test_a_member_takes_everything_along_and_leaves_nothing(tmp_path: Path
         assert told["tables"]["mute"] == [{"did": did("zed"), "only": 1, "created_us": 1}]
         assert told["tables"]["bookmark"][0]["uri"] == post["uri"]
         assert told["tables"]["draft"][0]["draft"] == {"posts": [{"text": "uné"}]}
+        assert told["tables"]["notification_state"][0]["preferences"] == {"like": 1}
         assert "SECRET" not in json.dumps(told)
 
         def leave(tx: Transaction) -> bool:

@@ -377,6 +377,20 @@ async def test_who_never_catches_up_is_told_over_restarts(
     assert "falls_behind" in caplog.text
 
 
+async def test_a_quiet_stream_whose_connection_breaks_has_not_gone_back(database: Database) -> None:
+    """Live, it was read up to each moment; cut off, all that is known is the age of the last event."""
+    clock = ManualClock()
+    quiet_since_us = clock.now_us() - 36_000_000_000
+    for number in range(20):
+        reached_us = clock.now_us() if number < 19 else quiet_since_us
+        upkeep = upkeep_of(database, clock, lambda reached_us=reached_us: reached_us)
+        await upkeep.beat()
+        await clock.advance(40)
+
+    assert upkeep.facts()["seconds_per_second"] > 0.9
+    assert upkeep.facts()["falls_behind"] is False
+
+
 async def test_who_catches_up_or_is_live_does_not_fall_behind(database: Database) -> None:
     for gain in (4.0, 1.0):
         clock = ManualClock()

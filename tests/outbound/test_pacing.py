@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import itertools
 
 import pytest
 
@@ -133,6 +135,29 @@ async def test_what_is_left_of_a_budget_is_spread_until_its_reset() -> None:
     await asyncio.gather(*tasks)
     gaps = [b - a for a, b in zip(times, times[1:], strict=False)]  # noqa: RUF007 - reads as what it is
     assert min(gaps[1:]) == pytest.approx(10, abs=1)
+
+
+async def test_what_others_use_of_a_budget_slows_us_down_101() -> None:
+    clock = ManualClock()
+    pacing = Pacing(clock, per_host=2, total=32, rate=100.0)
+    patient = dataclasses.replace(PDS_JSON, patience_s=1000)
+    times: list[float] = []
+    await ask(pacing, times, clock)
+    for remaining in ("2900", "150", "30", "0"):
+        # We have asked once; the rest went to others behind our address.
+        reset = str(clock.now_us() // 1_000_000 + 300)
+        headers = {"ratelimit-limit": "3000", "ratelimit-remaining": remaining, "ratelimit-reset": reset}
+        pacing.heard("a", 200, headers)
+        waiting = asyncio.create_task(ask(pacing, times, clock, patient))
+        for _ in range(3100):
+            await settle()
+            if waiting.done():
+                break
+            await clock.advance(0.1)
+        assert waiting.done()
+    waits_s = [round(b - a) for a, b in itertools.pairwise(times)]
+    # The first two seconds are less by what may be asked at once after a rest.
+    assert waits_s == [0, 1, 10, 300]
 
 
 async def test_an_empty_budget_waits_for_its_reset() -> None:

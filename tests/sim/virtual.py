@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import math
 import queue
 import random
 import select
@@ -95,12 +96,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now_s
 
     def next_callbacks(self) -> list[str]:
-        """Who is about to run, in words."""
-        return [repr(handle)[:300] for handle in list(self._ready)[:3]]  # type: ignore[attr-defined] # asyncio's own
+        """Who is about to run, in words: of a task, which coroutine it is in."""
+        return [_where(handle) for handle in list(self._ready)[:8]]  # type: ignore[attr-defined] # asyncio's own
 
     def leap(self, seconds: float) -> None:
         """Nothing else can happen before."""
-        self._now_s += seconds
+        self._now_s = max(self._now_s + seconds, math.nextafter(self._now_s, math.inf))
         self.leaps += 1
 
     def owe(self, future: asyncio.Future[Any]) -> None:
@@ -134,7 +135,14 @@ class VirtualClock:
         return 0.0 if loop is None else loop.time()
 
     async def sleep(self, seconds: float) -> None:
+        """Time really has passed after it: a timer counts as due a hair before its time."""
+        loop = _running()
+        until_s = 0.0
+        if loop is not None and seconds > 0:
+            until_s = max(loop.time() + seconds, math.nextafter(loop.time(), math.inf))
         await asyncio.sleep(seconds)
+        if loop is not None and loop.time() < until_s:
+            loop.leap(until_s - loop.time())
 
 
 _current: list[VirtualLoop] = []
@@ -200,3 +208,28 @@ def run(main: Callable[[], Coroutine[Any, Any, T]], seed: int) -> tuple[T, Passe
 
 
 assert hasattr(select, "epoll"), "loopback sockets are watched by epoll here"
+
+
+def _where(handle: asyncio.Handle) -> str:
+    """A task's chain of awaits by place; of anything else, what asyncio says of it."""
+    task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined] # asyncio's own
+    if not isinstance(task, asyncio.Task):
+        return repr(handle)[:300]
+    inner: Any = task.get_coro()
+    places: list[str] = []
+    while inner is not None and len(places) < 40:
+        # Of a coroutine, a generator, and one of both kinds.
+        frame, awaited = next(
+            (
+                (getattr(inner, f"{kind}_frame"), getattr(inner, below))
+                for kind, below in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await"))
+                if hasattr(inner, f"{kind}_frame")
+            ),
+            (None, None),
+        )
+        if frame is not None:
+            places.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
+        if awaited is None:
+            break
+        inner = awaited
+    return f"{task.get_name()}: {' > '.join(places)} {inner!r}"[:1500]

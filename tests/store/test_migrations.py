@@ -1,5 +1,6 @@
 """Older files reach the current schema whole, or stay as they were."""
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -145,6 +146,37 @@ def test_the_steps_of_a_package_are_found_by_their_number(
     monkeypatch.setattr("importlib.resources.files", lambda name: tmp_path)
 
     assert steps() == {2: TWO}
+
+
+def test_pictures_of_records_that_were_here_before_are_known_afterwards(tmp_path: Path) -> None:
+    one = "bafkreieldh4cnxcbr4xjyt6has6wuf3e2aw64usididuesabuvr6jckuku"
+    two = "bafkreic4abe4tfoboiilzyknv7gy77v2mbeyj777gqotics6bnmxrc6bam"
+    image = {"ref": {"$link": one}}
+    post = json.dumps({"text": "bafkrei", "embed": {"images": [{"image": image}]}})
+    profile = json.dumps({"avatar": {"cid": two}, "description": f'"cid":"{one}"'})
+    old = sqlite3.connect(tmp_path / "1.sqlite", isolation_level=None)
+    old.executescript((FORMER / "1.sql").read_text())
+    old.execute("INSERT INTO actor (id, did) VALUES (7, 'did:plc:one')")
+    for number, collection, state, body in (
+        (1, 1, 1, post),
+        (2, 5, 1, profile),
+        (3, 1, 3, post),
+        (4, 1, 2, None),
+        (5, 3, 1, post),
+        (6, 1, 1, '{"text":"nothing"}'),
+    ):
+        old.execute(
+            "INSERT INTO record (id, actor, collection, rkey, state, body) VALUES (?, 7, ?, ?, ?, ?)",
+            (number, collection, str(number), state, None if body is None else body.encode()),
+        )
+
+    upgrade(old, 1, SCHEMA_VERSION, steps())
+
+    assert old.execute("SELECT actor, cid, record FROM blob ORDER BY record").fetchall() == [
+        (7, one, 1),
+        (7, two, 2),
+    ]
+    old.close()
 
 
 def test_a_file_of_the_first_schema_keeps_every_row_and_digest(tmp_path: Path) -> None:

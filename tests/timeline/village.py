@@ -62,7 +62,7 @@ class Village:
         self._seq += 1
         batch = Batch("test", "relay", self._seq, self._us, list(events))
         tally = await self.database.write(lambda tx: self._applier.apply_batch(tx, batch, now_us=self._us))
-        assert tally.dead == 0
+        assert tally.dead == 0, await self.database.read(lambda r: r.all("SELECT error FROM dead_letter"))
 
     def event(
         self,

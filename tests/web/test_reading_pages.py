@@ -190,7 +190,7 @@ async def test_a_profile_carries_what_link_previews_need(
     assert document.meta("og:image").startswith(f"{site.origin}/img/avatar/")
     assert document.meta("og:url") == f"{site.origin}/profile/{did}"
     assert document.one("link", rel="canonical")["href"] == f"{site.origin}/profile/{did}"
-    assert (await guest.get(document.meta("og:image"))).headers["content-type"] == "image/png"
+    assert (await guest.get(document.meta("og:image"))).headers["content-type"] == "image/jpeg"
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ async def test_pictures_are_served_as_what_they_are_and_can_run_nothing(
     path = f"/img/feed_thumbnail/plain/{samples.did_of('ivo')}/{cid}@jpeg"
     answer = await guest.get(path)
 
-    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["content-type"] == "image/jpeg"
     assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
     assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
     assert answer.headers["x-content-type-options"] == "nosniff"

@@ -12,8 +12,9 @@ import msgspec
 from appliance.clock import ManualClock
 from appliance.config import Settings
 from appliance.timeline import labelers
+from appliance.timeline.notification_views import NotificationViews
 from appliance.timeline.views import Views
-from appliance.xrpc import asgi, private, reads
+from appliance.xrpc import asgi, notifications, private, reads
 from appliance.xrpc.member_calls import MemberCalls, member_calls
 from tests.writes.desk import Desk
 
@@ -30,11 +31,21 @@ class Counter(Desk):
         views = Views(self.database, self.settings, self.clock)
         self.members: MemberCalls = member_calls(self.auth, self.repos, self.settings)
         self.app = asgi.Front(
-            [*reads.methods(views, self.settings, "test"), *private.methods(self.database, self.clock)],
+            [
+                *reads.methods(views, self.settings, "test"),
+                *private.methods(self.database, self.clock),
+                *notifications.methods(
+                    NotificationViews(views.answering),
+                    self.database,
+                    self.clock,
+                    lambda url: url.startswith("https://"),
+                ),
+            ],
             self.auth.viewers.authenticate,
             default_labelers=labelers.default(self.settings.labelers),
             rest=self.members,
             rest_has=self.members.has,
+            goes_elsewhere=self.members.goes_elsewhere,
         )
         transport = httpx.ASGITransport(self.app)
         self.http = await stack.enter_async_context(

@@ -119,7 +119,13 @@ async def test_a_blob_that_was_taken_down_is_not_shown(tmp_path: Path) -> None:
                 await place.database.read(lambda reader: takedowns.of_blob(reader, owner, blob)) is not None
             )
 
-        images = Images(tmp_path / "images", fetch, cache_bytes=10**6, refused=refused)
+        async def as_it_is(blob: bytes, _preset: str, _form: str) -> bytes:
+            return blob
+
+        async def shown(_did: str, _cid: str) -> bool:
+            return True
+
+        images = Images(tmp_path / "images", fetch, as_it_is, shown, cache_bytes=10**6, refused=refused)
         assert (await images.get("avatar", did("ann"), cid)).data == data
 
         subject = {"$type": "com.atproto.admin.defs#repoBlobRef", "did": did("ann"), "cid": cid}

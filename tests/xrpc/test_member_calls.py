@@ -346,3 +346,50 @@ async def test_wrong_verbs_and_unknown_methods_are_told(counter: Counter) -> Non
 async def test_cookies_mean_nothing_to_xrpc(counter: Counter) -> None:
     answer = await counter.http.get(f"/xrpc/{GET}", headers={"cookie": f"session={counter.cookie}"})
     assert (answer.status_code, answer.json()["error"]) == (401, "AuthMissing")
+
+
+async def test_a_call_for_another_service_goes_on_to_the_members_server(counter: Counter) -> None:
+    session = await counter.signed_in()
+    maker = "did:plc:mmmmmmmmmmmmmmmmmmmmmmmm"
+
+    async def call(nsid: str, service: str, body: Any = None) -> Any:
+        headers = {"authorization": f"Bearer {session['accessJwt']}", "atproto-proxy": service}
+        if body is None:
+            return await counter.http.get(f"/xrpc/{nsid}?a=1", headers=headers)
+        return await counter.http.post(f"/xrpc/{nsid}", json=body, headers=headers)
+
+    for nsid, service in (
+        ("app.bsky.feed.sendInteractions", f"{maker}#bsky_fg"),
+        ("com.atproto.label.queryLabels", f"{maker}#atproto_labeler"),
+        ("tools.ozone.moderation.queryStatuses", f"{maker}#atproto_labeler"),
+    ):
+        answer = await call(nsid, service, {"interactions": []} if "send" in nsid else None)
+        assert answer.status_code == 200, answer.text
+        (asked,) = counter.pds.of(nsid)
+        assert asked.headers["atproto-proxy"] == service
+        assert asked.bearer.startswith("pds-access-")
+        assert answer.headers["access-control-allow-origin"] == "*"
+
+    # The AppView that a client usually names is what we are; ourselves we don't ask by a detour.
+    for service in ("did:web:api.bsky.app#bsky_appview", f"{US}#bsky_fg"):
+        answer = await call(TIMELINE, service)
+        assert answer.json() == {"feed": []}
+    assert counter.pds.of(TIMELINE) == []
+
+
+@pytest.mark.parametrize(
+    "nsid",
+    [
+        "com.atproto.server.createAppPassword",
+        "com.atproto.server.deleteAccount",
+        "com.atproto.identity.updateHandle",
+    ],
+)
+async def test_naming_a_service_does_not_open_calls_of_the_account_itself(
+    counter: Counter, nsid: str
+) -> None:
+    session = await counter.signed_in()
+    headers = {"authorization": f"Bearer {session['accessJwt']}", "atproto-proxy": "did:web:a.example#b"}
+    answer = await counter.http.post(f"/xrpc/{nsid}", json={}, headers=headers)
+    assert (answer.status_code, answer.json()["error"]) == (501, "MethodNotImplemented")
+    assert counter.pds.of(nsid) == []

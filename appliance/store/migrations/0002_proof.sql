@@ -138,6 +138,86 @@ UPDATE post SET quote = (
 ) WHERE quote IS NULL AND id IN (
   SELECT id FROM record WHERE collection = 1 AND state = 1 AND instr(CAST(body AS TEXT), 'app.bsky.embed.record') > 0);
 
+-- ---------------------------------------------------------------- what members are told of
+
+ALTER TABLE member ADD COLUMN behind INTEGER NOT NULL DEFAULT 0;
+UPDATE member SET behind = (SELECT coalesce(max(id), 0) FROM record);
+CREATE TRIGGER member_came AFTER INSERT ON member BEGIN
+  INSERT OR REPLACE INTO meta (name, value) VALUES ('members', hex(randomblob(12)));
+END;
+CREATE TRIGGER member_went AFTER DELETE ON member BEGIN
+  INSERT OR REPLACE INTO meta (name, value) VALUES ('members', hex(randomblob(12)));
+END;
+CREATE INDEX activity_subscription_of ON activity_subscription (subject);
+
+-- owner: ingest · index · what members are told of: made in the transaction of the record that causes it, gone with it.
+-- One row for each member, record and reason; of mention, quote and reply a record has one for each member.
+-- reason: 1 mention, 2 quote, 3 reply, 4 like, 5 repost, 6 follow, 7 like of their repost, 8 repost of their repost,
+--         9 joined by their starter pack, 10 verified, 11 not verified any more, 12 post of a subscribed account
+CREATE TABLE notification (
+  viewer INTEGER NOT NULL,         -- the member
+  sort_ms INTEGER NOT NULL,        -- the record's, but when it ended for reason 11
+  record INTEGER NOT NULL,         -- the cause
+  reason INTEGER NOT NULL,
+  author INTEGER NOT NULL,         -- of the cause
+  subject INTEGER,                 -- the member's record that it is about
+  PRIMARY KEY (viewer, sort_ms, record, reason)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX notification_of_record ON notification (record, viewer, reason);
+
+-- owner: xrpc · private · how far a member has seen notifications, and which ones he wants.
+CREATE TABLE notification_state (
+  viewer INTEGER PRIMARY KEY REFERENCES actor (id),
+  seen_ms INTEGER,                 -- NULL: never
+  priority INTEGER NOT NULL DEFAULT 0,  -- 1: lists hold only those whom the member follows
+  preferences TEXT NOT NULL DEFAULT '{}'  -- JSON: what differs from the defaults of the lexicon
+) STRICT;
+
+-- owner: push · private, secret · where a member's browsers take messages (RFC 8030), and with which keys.
+CREATE TABLE push_subscription (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  endpoint TEXT NOT NULL UNIQUE,   -- whoever knows it may send: it stays in here
+  receiver BLOB NOT NULL,          -- the browser's public key, an uncompressed point of P-256
+  secret BLOB NOT NULL,            -- its authentication secret, 16 bytes
+  about TEXT NOT NULL DEFAULT '',  -- the client's name for itself
+  created_us INTEGER NOT NULL,
+  failures INTEGER NOT NULL DEFAULT 0,  -- in a row
+  next_us INTEGER NOT NULL DEFAULT 0    -- no message before then
+) STRICT;
+CREATE INDEX push_subscription_of ON push_subscription (viewer);
+
+-- owner: ingest (push takes them) · state · notifications that are still to be sent; made with them.
+CREATE TABLE push_due (
+  subscription INTEGER NOT NULL REFERENCES push_subscription (id) ON DELETE CASCADE,
+  record INTEGER NOT NULL,
+  reason INTEGER NOT NULL,
+  PRIMARY KEY (subscription, record, reason)
+) STRICT, WITHOUT ROWID;
+
+-- owner: ingest · index · the blobs that living records mention: what /img and /vid give out, and nothing else.
+CREATE TABLE blob (
+  actor INTEGER NOT NULL,
+  cid TEXT NOT NULL,
+  record INTEGER NOT NULL REFERENCES record (id) ON DELETE CASCADE,
+  PRIMARY KEY (actor, cid, record)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX blob_of_record ON blob (record);
+
+-- owner: feeds · state · the feeds that we are asked for as a feed generator, as published.
+CREATE TABLE own_feed (
+  uri TEXT PRIMARY KEY,            -- of the generator record
+  publisher TEXT NOT NULL,         -- DID
+  kind TEXT NOT NULL CHECK (kind IN ('all', 'no_reposts', 'no_replies', 'media', 'list')),
+  list TEXT NOT NULL DEFAULT '',   -- address of the list where kind is list
+  published_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX own_feed_of_publisher ON own_feed (publisher);
+
+INSERT OR IGNORE INTO blob (actor, cid, record)
+  SELECT r.actor, t.value, r.id FROM record r, json_tree(CAST(r.body AS TEXT)) t
+  WHERE r.state = 1 AND r.collection IN (1, 5, 9, 12, 13, 14, 19) AND instr(CAST(r.body AS TEXT), 'bafkrei') > 0
+    AND t.key IN ('$link', 'cid') AND t.type = 'text' AND t.value GLOB 'bafkrei*' AND length(t.value) = 59;
 -- ---------------------------------------------------------------- search
 
 -- owner: ingest · index · where a post or starter pack stands in searches: the newest have the highest
