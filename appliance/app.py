@@ -27,6 +27,7 @@ from appliance.auth.secrets import Secrets, open_secrets
 from appliance.backfill.archive import Archive
 from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
+from appliance.backfill.catch_up import CatchUp
 from appliance.backfill.fetcher import Fetcher
 from appliance.backfill.looking_back import LookingBack
 from appliance.backfill.newest import Newest
@@ -221,7 +222,17 @@ async def build(
     supervisor.start("sessions", auth.run)
     rules = _rules(settings)
     applier = Applier(rules)
-    pipeline = Pipeline(database, outbound, identities, applier, settings, clock, misses=audits.misses_since)
+    catching_up = CatchUp(database, outbound, applier, settings, clock)
+    pipeline = Pipeline(
+        database,
+        outbound,
+        identities,
+        applier,
+        settings,
+        clock,
+        misses=audits.misses_since,
+        catch_up=catching_up.catch_up if settings.archive_origin else None,
+    )
     backfill = Backfill(
         database,
         outbound,

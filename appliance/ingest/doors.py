@@ -55,13 +55,24 @@ class Write(Protocol):
     async def __call__(self, work: Callable[[Transaction], T], /) -> T: ...
 
 
+class CatchUp(Protocol):
+    """Brings an upstream that has forgotten our position up to one that it knows, out of its archive."""
+
+    async def __call__(self, upstream: str, from_seq: int, /) -> int | None:
+        """The number reached, stored with its rows; None where it can't be done."""
+        ...
+
+
 class Tools(NamedTuple):
-    """What every line needs. ``deliver`` returns when the chunk is queued."""
+    """What every line needs. ``deliver`` returns when the chunk is queued, ``settled`` when all that was
+    queued is committed; ``catch_up`` is None where there is no archive."""
 
     database: Database
     clock: Clock
     deliver: Callable[[Door, Chunk], Awaitable[None]]
+    settled: Callable[[], Awaitable[None]]
     write: Write
+    catch_up: CatchUp | None
     skews: Skews
     skew: Skew  # our own clock beside those of the hosts
     random: random.Random

@@ -30,7 +30,7 @@ from appliance.ingest.upstream import (
     cursor_us,
 )
 from appliance.outbound.client import Declined
-from appliance.store import coverage, repos
+from appliance.store import coverage, repos, upstreams
 from appliance.store.database import Transaction
 
 log = telemetry.Log("ingest")
@@ -157,6 +157,9 @@ class Line:
             if progress:
                 failures = poison = 0
             if isinstance(end, TooOld):
+                if self.in_force and await self._caught_up(wire):
+                    await self._tools.clock.sleep(BACKOFF_MIN_S)
+                    continue
                 start_over = end.message
             elif isinstance(end, Poisoned):
                 poison += 1
@@ -186,6 +189,34 @@ class Line:
             if isinstance(end, Unavailable) and end.retry_after_s is not None:
                 pause_s = max(pause_s, min(end.retry_after_s, BACKOFF_MAX_S))
             await self._tools.clock.sleep(pause_s * self._tools.random.uniform(0.5, 1.0))
+
+    async def _caught_up(self, wire: Wire) -> bool:
+        """Read what the host has forgotten out of its archive, and take the position that this reached.
+
+        Only of everybody: the numbers of a list stand for that list alone.
+        """
+        tools = self._tools
+        if tools.catch_up is None or self.wanted.dids is not None:
+            return False
+        await tools.settled()
+        before = await tools.database.read(lambda reader: upstreams.find(reader, wire.name))
+        if before is None or before.seq is None:
+            return False
+        opened_us = tools.clock.now_us()
+        reached = await tools.catch_up(wire.name, before.seq)
+        after = await tools.database.read(lambda reader: upstreams.find(reader, wire.name))
+        assert after is not None
+        self.position = self.committed = position_of(wire.name, after.seq, after.time_us, after.events)
+
+        def note(tx: Transaction) -> None:
+            row = coverage.opened(
+                tx, wire.name, self.wanted.mode, self.wanted.hash, None, before.seq, before.time_us, opened_us
+            )
+            coverage.closed(tx, row, after.time_us, "read out of the archive", tools.clock.now_us())
+
+        if after != before:
+            await tools.write(note)
+        return reached is not None
 
     async def _connection(
         self, wire: Wire, start: Start | None, owed: Gap | None, reached: Start

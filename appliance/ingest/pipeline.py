@@ -21,7 +21,7 @@ from appliance.errors import BadInput, Corrupt, Unavailable
 from appliance.identity.identities import Identities
 from appliance.ingest.apply import Applier, Batch, Tally
 from appliance.ingest.care import LIVE_WITHIN_US, QUIET_S
-from appliance.ingest.doors import Door, Host, Tools
+from appliance.ingest.doors import CatchUp, Door, Host, Tools
 from appliance.ingest.jetstream_v1 import JetstreamV1
 from appliance.ingest.jetstream_v2 import JetstreamV2
 from appliance.ingest.line import Line
@@ -76,9 +76,10 @@ class Pipeline:
         *,
         limits: Limits | None = None,
         misses: Misses | None = None,
+        catch_up: CatchUp | None = None,
         per_connection: int = PER_CONNECTION_MAX,
     ) -> None:
-        """``misses`` tells what audits found that an upstream had not told."""
+        """``misses`` tells what audits found that an upstream had not told, ``catch_up`` reads an archive."""
         self._database = database
         self._identities = identities
         self._applier = applier
@@ -90,6 +91,7 @@ class Pipeline:
         self._events = 0
         self._kept = 0
         self._stored_ok = True
+        self._committing = False
         self.hosts = hosts = _hosts(outbound, identities, applier, settings, clock)
         self._skews = Skews()
         self.skew = Skew(clock)
@@ -98,7 +100,9 @@ class Pipeline:
             database,
             clock,
             self._deliver,
+            self._settled,
             self._until_written,
+            catch_up,
             self._skews,
             self.skew,
             random.Random(),  # noqa: S311
@@ -120,6 +124,7 @@ class Pipeline:
     async def run(self) -> None:
         """Read and commit, until cancelled. Raises what only a restart from the stored position mends."""
         self._waiting = self._empty_queue()
+        self._committing = False
         # Before the first frame is read: whose commits are to be checked.
         await self._until_written(self._applier.tracked.refresh)
         async with asyncio.TaskGroup() as group:
@@ -211,6 +216,10 @@ class Pipeline:
     async def _deliver(self, door: Door, chunk: Chunk) -> None:
         await self._waiting.put(door, chunk)
 
+    async def _settled(self) -> None:
+        async with self._moved:
+            await self._moved.wait_for(lambda: not len(self._waiting) and not self._committing)
+
     async def _watch_clock(self) -> None:
         """After a suspend a connection may look alive that is not: read on from the position."""
         while True:
@@ -243,6 +252,7 @@ class Pipeline:
                     self._waiting.enough(settings.commit_events_max),
                     self._clock.sleep(settings.commit_every_ms / 1000),
                 )
+            self._committing = True
             await self._commit(self._waiting.take(settings.commit_events_max))
 
     async def _commit(self, taken: dict[Door, list[Chunk]]) -> None:
@@ -261,6 +271,7 @@ class Pipeline:
                 part.door.line.committed = part.door.name, part.position
             if tally is not None:
                 self._count(part.door, tally, len(part.events))
+        self._committing = False
         async with self._moved:
             self._moved.notify_all()
 

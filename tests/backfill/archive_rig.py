@@ -106,7 +106,15 @@ class Parts:
         parts = (self.database, self.outbound, self.applier, settings, clock)
         self.archive = Archive(*parts, random.Random(1))
         self.catching_up = CatchUp(*parts, random.Random(1))
-        self.pipeline = Pipeline(self.database, self.outbound, self.identities, self.applier, settings, clock)
+        self.pipeline = Pipeline(
+            self.database,
+            self.outbound,
+            self.identities,
+            self.applier,
+            settings,
+            clock,
+            catch_up=self.catching_up.catch_up if settings.archive_origin else None,
+        )
         self.backfill = Backfill(
             self.database,
             self.outbound,

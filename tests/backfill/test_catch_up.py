@@ -148,6 +148,35 @@ async def test_5_14_a_position_too_old_for_the_stream_is_caught_up_out_of_the_ar
     assert sum("missed" in str(row[5]) for row in found["records"]) >= 40
 
 
+@pytest.mark.invariant("position-with-rows")
+async def test_5_14_a_stream_that_has_forgotten_is_caught_up_by_itself_and_nobody_is_in_doubt(
+    network: Network, tmp_path: Path
+) -> None:
+    village = Village(network)
+    from_seq = await grown(network, tmp_path, village)
+    village.live_on()
+    async with parts(network, tmp_path) as here:
+        assert await too_old(here, from_seq)
+        started_us = here.clock.now_us()
+        await here.stream()
+        here.start("backfill")
+        await here.until(lambda: here.has("SELECT 1 WHERE (SELECT count(*) FROM repo) = 7"), "the late one")
+        await here.settled()
+        assert await here.all("SELECT * FROM gap") == []
+        assert await here.all("SELECT from_seq, why FROM coverage WHERE why LIKE '%archive'") == [
+            (from_seq, "read out of the archive")
+        ]
+        texts = [bytes(body) for (body,) in await here.all("SELECT body FROM record WHERE body IS NOT NULL")]
+        assert sum(b'"missed ' in body for body in texts) == 14 * 5
+        assert any(b"behind the archive" in body for body in texts)
+        assert not any(b"soon gone" in body for body in texts)
+        # The repository of somebody to whom nothing special happened was not read again.
+        ((certified_us,),) = await here.all(
+            "SELECT r.cert_us FROM repo r JOIN actor a ON a.id = r.actor WHERE a.did = ?", village.friends[0]
+        )
+        assert certified_us < started_us
+
+
 async def test_another_host_counts_otherwise_so_its_position_is_none_for_this_archive(
     network: Network, tmp_path: Path
 ) -> None:

@@ -161,9 +161,13 @@ async def sim(
     retention_events: int = 500,
     skew_us: int = 0,
     wire: str = "jetstream_v2",
+    archive_token: str = "",
     **settings: Any,
 ) -> AsyncIterator[Sim]:
-    """A seeded world with members signed in; the appliance runs, whatever it has read so far."""
+    """A seeded world with members signed in; the appliance runs, whatever it has read so far.
+
+    With ``archive_token`` the network has an archive, and the appliance may read it.
+    """
     clock = VirtualClock()
     telemetry.configure("error", "text")
     options = Options(
@@ -178,6 +182,8 @@ async def sim(
         retention_s=retention_s,
         retention_events=retention_events,
         clock=VirtualClock(skew_us=skew_us),
+        archive=bool(archive_token),
+        archive_token=archive_token,
     )
     with contextlib.ExitStack() as patches:
         for module in (backfill, fetcher, identities, schedule):
@@ -187,6 +193,8 @@ async def sim(
             urls = {"jetstream_urls": (network.info[wire],)}
             if wire == "relay":
                 urls = {"upstream": "relay", "relay_url": network.info["relay"]}  # type: ignore[dict-item]
+            if archive_token:
+                settings |= {"archive_url": network.info["archive"], "archive_token": archive_token}
             appliance = Appliance(folder / "appliance", network, clock, **urls | settings)
             await appliance.start()
             made = Sim(network, appliance, seed)

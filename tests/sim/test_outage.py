@@ -97,6 +97,39 @@ def test_5_14_off_for_longer_than_the_stream_goes_back_every_timeline_is_exact_a
     print(passed)
 
 
+def test_5_14_with_an_archive_nobody_is_in_doubt_after_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with sim(
+            tmp_path,
+            43,
+            accounts=0,
+            members=0,
+            retention_s=600,
+            retention_events=20,
+            archive_token="let me in",
+        ) as made:
+            village = Village(made.network, 43)
+            village.settle(12, 3)
+            await made.sign_in(village.member)
+            oracle = Oracle(made)
+            await made.until(lambda: oracle.look().certified > 12, within_s=20 * HOUR_S)
+            await village.live(300, 30)
+            await made.appliance.stop()
+            await village.live(5 * HOUR_S, 150)
+            made.network.seal_archive()
+            asked = requests(made)
+            await made.appliance.start()
+            await asyncio.sleep(300)
+            assert oracle.look().certified > 12
+            assert open_gaps(made) == (0, 0), gaps(made)
+            report = await oracle.final()
+            assert report.complaints == [], report.complaints
+            print(f"{requests(made) - asked} requests to servers")
+
+    _, passed = virtual.run(main, 43)
+    print(passed)
+
+
 @pytest.mark.long
 def test_a_thousand_accounts_are_exact_again_after_a_day_without_us(tmp_path: Path) -> None:
     _, passed = virtual.run(
