@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from appliance.ingest import index
 from appliance.members import admission
-from appliance.store import actors, completeness, repos
+from appliance.store import actors, collections, completeness, pruning, repos
+from appliance.store.audits import LEVELS
 from appliance.store.database import Reader, Transaction
 from tests.backfill.rig import Rig, rig, shown
 from tests.backfill.scripted_network import START_US, Account, Answer, Network, Request
+from tests.backfill.test_audit import report
 from tests.backfill.test_backfill import POST, assert_complete
 
 DAY_US = 86_400_000_000
@@ -46,6 +49,13 @@ async def until_since(here: Rig, account: Account, date: str) -> repos.Repo:
 
     await here.until(told)
     return await here.until_state(account, "LIVE")
+
+
+def lose(tx: Transaction, rkey: str) -> None:
+    """One post is not here any more, as if it had never come."""
+    record: int = tx.value("SELECT id FROM record WHERE rkey = ?", (rkey,))
+    index.vanish(tx, record, collections.POST, 0, forgotten=True)
+    pruning.forget_record(tx, record)
 
 
 async def live_again(here: Rig, account: Account) -> repos.Repo:
@@ -132,6 +142,35 @@ async def test_an_audit_that_finds_nothing_wrong_does_not_widen_what_is_said(
 
         await here.stop()
         assert await here.database.write(confirmed)
+        assert await since(here, bob) == ("2025-12-12", "2025-12-12")
+
+
+async def test_audits_of_a_windowed_history_compare_no_more_than_was_wanted(
+    network: Network, tmp_path: Path
+) -> None:
+    network.now_us = early()
+    bob = history(network, "bob")
+    async with rig(network, tmp_path, backfill_days=20) as here:
+        await here.track(bob)
+        await live_again(here, bob)
+        held = set(await here.held(bob, POST))
+        for level in LEVELS:
+            told = await report(here, bob, repair=True, level=level)
+            assert (told.missing, told.extra, told.differing) == (0, 0, 0), told
+            # Without a certificate of the whole, its rev alone proves nothing.
+            assert told.error.startswith("undecided") if level == "rev" else not told.error, told
+            await live_again(here, bob)
+
+        # What lies inside is missed as anywhere.
+        inside = sorted(held)[-5].partition("/")[2]
+        await here.database.write(lambda tx: lose(tx, inside))
+        told = await report(here, bob, repair=True)
+
+        assert told.missing == 1
+        await live_again(here, bob)
+        assert set(await here.held(bob, POST)) == held
+        assert await here.all("SELECT rkey, kind FROM finding") == [(inside, "missing")]
+        # However often it was compared: what is said begins where it was read from.
         assert await since(here, bob) == ("2025-12-12", "2025-12-12")
 
 
