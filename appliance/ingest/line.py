@@ -133,39 +133,40 @@ class Line:
     async def run(self) -> None:
         """Read until cancelled; as a candidate, until the connection ends, which is raised."""
         failures = poison = 0
-        start_over = ""
+        start_over, bare = "", False
         while True:
             wire = self._wire()
             reached = self.position[1] if self.position is not None else Start(None, None, False)
             start, owed = self._start(wire), None
             if start_over:
                 begin_us = reached.time_us or 0
-                start, owed = self._tip(), Gap(begin_us, begin_us, start_over)
+                start, owed = self._tip(wire, bare=bare), Gap(begin_us, begin_us, start_over)
             elif start is None and await self._tools.database.read(
                 repos.any_begun if self.wanted.dids is None else coverage.any_proved
             ):
                 # It was lost before its first event, and with it what would have told where to go on.
                 begin_us = self._tools.clock.now_us()
                 owed = Gap(begin_us, begin_us, "there was no position yet")
-            if start is None and self.wanted.dids is not None:
-                start = self._tip()
+            if start is None:
+                start = self._tip(wire, bare=bare)
             self.refused = None
             end, opened, progress = await self._connection(wire, start, owed, reached)
             if opened:
                 # What was owed is written down, and the position lies behind it.
-                start_over = ""
+                start_over, bare = "", False
             if progress:
                 failures = poison = 0
             if isinstance(end, TooOld):
                 if self.in_force and await self._caught_up(wire):
                     await self._tools.clock.sleep(BACKOFF_MIN_S)
                     continue
+                bare = bool(start_over) or self.position is None
                 start_over = end.message
             elif isinstance(end, Poisoned):
                 poison += 1
                 if poison >= POISON_BEFORE_SKIP:
                     # Nothing gets past this frame: what lies behind it is worth more.
-                    start_over, poison = end.message, 0
+                    start_over, bare, poison = end.message, True, 0
                 elif poison >= POISON_BEFORE_PLAIN and wire.go_plain():
                     log.warning("compression_given_up", upstream=wire.name)
             elif isinstance(end, Declined):
@@ -185,6 +186,9 @@ class Line:
             if failures >= FAILURES_BEFORE_NEXT_HOST and len(self._hosts) > 1:
                 self._at, failures = (self._at + 1) % len(self._hosts), 0
                 log.warning("upstream_changed", upstream=self.host, why="it failed", from_us=reached.time_us)
+            if isinstance(end, TooOld) and failures <= 2:
+                # The sooner the gap is known, the better: the host is well, it is asked for too much.
+                continue
             pause_s = min(BACKOFF_MIN_S * 2 ** min(failures, 10) / 2, BACKOFF_MAX_S)
             if isinstance(end, Unavailable) and end.retry_after_s is not None:
                 pause_s = max(pause_s, min(end.retry_after_s, BACKOFF_MAX_S))
@@ -369,9 +373,13 @@ class Line:
             return start._replace(seq=None, same_host=False, margin_us=margin_us)
         return start._replace(margin_us=margin_us)
 
-    def _tip(self) -> Start | None:
-        """Where to begin without a position. A list is covered by its start cursor alone, so it has one."""
-        if self.wanted.dids is None:
+    def _tip(self, wire: Wire, *, bare: bool) -> Start | None:
+        """Where to begin without a position: a little before now, where the wire can be asked by time.
+
+        Between its word that we are connected and the first event that it tells, a host may miss some. A
+        list is covered by its start cursor alone; everybody is asked for without one if it leads nowhere.
+        """
+        if self.wanted.dids is None and (bare or wire.wire == "relay"):
             return None
         return Start(None, self._tools.clock.now_us(), same_host=False, seen=False)
 

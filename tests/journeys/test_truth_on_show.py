@@ -152,7 +152,9 @@ async def test_a_gap_is_complete_until_its_beginning_and_closes(stage: Stage) ->
 
     assert told["until"] < told["checkedAt"]
     assert told["doubts"]
-    assert "complete" not in stage.seen[:-1]
+    # For a moment after the start the stream counts as it did before: a few seconds behind. From the gap on
+    # nobody is told more than is so.
+    assert "complete" not in stage.seen[stage.seen.index("complete-until") : -1]
     assert await what_is_wrong(stage.world.info, [stage.client]) == ""
 
 
