@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
@@ -12,9 +13,16 @@ import msgspec
 
 from appliance.config import Settings
 from tests.tidy.sources import CODE, ROOT, docstring, modules, trees
+from tests.tidy.unserved import why_not
 
 WEB_VERBS = ("get", "post", "put", "patch", "delete", "websocket", "route")
 METRIC_KINDS = ("counter", "gauge", "histogram")
+SERVICE_AUTH = "com.atproto.server.getServiceAuth"
+_ALSO_ANSWER = (
+    "appliance/writes/operations.py",
+    "appliance/feeds/generators.py",
+    "appliance/web/blobs.py",
+)
 LEXICONS = CODE / "protocol" / "lexicon_files"
 
 
@@ -35,6 +43,15 @@ class Route(NamedTuple):
     verb: str
     about: str
     module: str
+
+
+class XrpcMethod(NamedTuple):
+    """A method of the schemas. ``status`` is served, passed on or 501; ``about`` is why, or in which file."""
+
+    nsid: str
+    kind: str
+    status: str
+    about: str
 
 
 def configuration() -> str:
@@ -77,6 +94,52 @@ def routes_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def xrpc_page() -> str:
+    """docs/xrpc.md."""
+    methods = xrpc_methods()
+    counts = Counter(method.status for method in methods)
+    lines = ["# XRPC methods", "", "Made by `python3 build.py docs` from the schemas and the code.", ""]
+    lines += [
+        "- **served**: answered here.",
+        "- **passed on**: the member's own PDS answers, asked with the member's session there.",
+        "- **501**: `MethodNotImplemented`, and why.",
+        "",
+        f"Of {len(methods)} methods {counts['served']} are served, {counts['passed on']} passed on.",
+        "A client that names another service in `atproto-proxy` has any method passed on to it, by the",
+        "member's PDS. What each does: [routes.md](routes.md); our own: [xrpc-own.md](xrpc-own.md).",
+        "",
+        "| method | kind | status | why not, or where |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| `{m.nsid}` | {m.kind} | {m.status} | {m.about} |" for m in methods]
+    return "\n".join(lines) + "\n"
+
+
+def xrpc_methods() -> list[XrpcMethod]:
+    """Every method of the schemas that come along, in order of name."""
+    answered: dict[str, list[str]] = {}
+    for route in routes():
+        answered.setdefault(route.path.removeprefix("/xrpc/"), []).append(route.module)
+    found = []
+    for path in sorted(LEXICONS.rglob("*.json")):
+        schema: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+        kind, nsid = schema["defs"].get("main", {}).get("type", ""), schema["id"]
+        if kind not in ("query", "procedure", "subscription"):
+            continue
+        modules_of = answered.get(nsid, [])
+        if nsid.startswith("chat.bsky."):
+            found.append(XrpcMethod(nsid, kind, "passed on", "to the service named in `atproto-proxy`"))
+        elif not modules_of:
+            found.append(XrpcMethod(nsid, kind, "501", why_not(nsid)))
+        else:
+            served = [one for one in modules_of if not one.endswith("member_calls.py")]
+            # Sessions are answered in the same module as what is passed on.
+            here = bool(served) or (nsid.startswith("com.atproto.server.") and nsid != SERVICE_AUTH)
+            where = ", ".join(f"`{one}`" for one in served or modules_of)
+            found.append(XrpcMethod(nsid, kind, "served" if here else "passed on", where))
+    return found
+
+
 def routes() -> list[Route]:
     """Every address that a decorator or an XRPC method names, in order of path."""
     found = set()
@@ -116,9 +179,9 @@ def _decorated(decorator: ast.expr, about: str, module: str) -> Route | None:
 
 def _method(constant: ast.Constant, module: str) -> Route | None:
     """These modules name a method of the schemas only to answer it, or to have the PDS answer it."""
-    if not module.startswith("appliance/xrpc/") and module != "appliance/writes/operations.py":
+    if not module.startswith("appliance/xrpc/") and module not in _ALSO_ANSWER:
         return None
-    nsid = str(constant.value)
+    nsid = str(constant.value).removeprefix("/xrpc/")
     verb, about = _schema(nsid)
     return Route(f"/xrpc/{nsid}", verb, about, module) if verb else None
 
@@ -212,6 +275,7 @@ PAGES = {
     "docs/configuration.md": configuration,
     "docs/metrics.md": metrics_page,
     "docs/routes.md": routes_page,
+    "docs/xrpc.md": xrpc_page,
 }
 
 

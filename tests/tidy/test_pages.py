@@ -15,6 +15,7 @@ from appliance.cli import commands
 from tests.tidy import generated
 from tests.tidy.sources import LEFT_BY_TOOLS, ROOT, block_after, files, layers, modules, page, part, tree
 from tests.tidy.test_shape import PLANNED
+from tests.tidy.unserved import WHY_NOT
 
 # Owners of tables whose packages are not written yet.
 PLANNED_OWNERS = {"labels"}
@@ -58,6 +59,16 @@ def test_the_list_of_routes_holds_what_every_instance_answers() -> None:
 
     assert {"/", "/login", "/health", "/ready", "/metrics", "/profile/<actor>"} <= paths
     assert {"/xrpc/app.bsky.feed.getTimeline", "/xrpc/_health"} <= paths
+
+
+def test_every_method_of_the_schemas_is_answered_or_it_is_said_why_not() -> None:
+    methods = generated.xrpc_methods()
+
+    assert len(methods) > 250
+    assert [method.nsid for method in methods if not method.about] == []
+    silent = [method.nsid for method in methods if method.status == "501"]
+    used = {max((b for b in WHY_NOT if nsid.startswith(b)), key=len) for nsid in silent}
+    assert used == WHY_NOT.keys()
 
 
 def test_every_command_is_in_the_operator_s_page() -> None:
