@@ -42,9 +42,12 @@ def _demo(arguments: Sequence[str]) -> int:
 
 
 def _test(arguments: Sequence[str]) -> int:
-    # All of them share the work among the cores; whoever names some wants to watch them.
-    together = ["-n", str(min(os.cpu_count() or 1, 4))] if set(arguments) <= {"--long", "-q"} else []
-    return run(["-m", "pytest", *together, *_from_here(arguments)])
+    from building import testing
+
+    # Whoever names some wants to watch them.
+    if set(arguments) <= {"--long", "-q"}:
+        return testing.run_all(arguments)
+    return run(["-m", "pytest", *_from_here(arguments)])
 
 
 def _check(arguments: Sequence[str]) -> int:

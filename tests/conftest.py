@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from _pytest.terminal import TerminalReporter
 from hypothesis import HealthCheck, settings
 
 from building import archive
@@ -17,6 +18,7 @@ settings.load_profile("here")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests that take minutes, too")
     parser.addoption("--kills", type=int, default=520, help="kills of the long crash test (with --long)")
+    parser.addoption("--failed-to", type=Path, help="write the names of failed tests to this file")
     parser.addoption("--soak", type=float, default=75.0, help="seconds that the soak lasts (with --long)")
 
 
@@ -26,6 +28,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long = {item for item in items if item.get_closest_marker("long")}
     config.hook.pytest_deselected(items=list(long))
     items[:] = [item for item in items if item not in long]
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    """Here, and not when the session ends: the process that shares the work out has heard of all of them."""
+    target = config.getoption("--failed-to")
+    if target is not None:
+        reports = [report for kind in ("failed", "error") for report in terminalreporter.stats.get(kind, [])]
+        target.write_text("".join(f"{name}\n" for name in dict.fromkeys(each.nodeid for each in reports)))
 
 
 @pytest.fixture(scope="session")

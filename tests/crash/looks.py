@@ -80,13 +80,14 @@ class Looks:
 
 
 async def answered(client: Client, nsid: str, body: Mapping[str, Any] | None = None, **params: Any) -> Any:
-    """What the appliance says; None while it can't, which is when it has just been killed."""
+    """What the appliance says; None while it can't: it has just been killed, or the member's server asks to
+    wait, which is passed on."""
     try:
         return await client.call(nsid, body, **params)
     except httpx.TransportError:
         return None
     except AssertionError as error:
-        if any(f": {status} " in str(error) for status in (500, 502, 503, 504)):
+        if any(f": {status} " in str(error) for status in (429, 500, 502, 503, 504)):
             return None
         raise
 
