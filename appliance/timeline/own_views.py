@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 
 from appliance.errors import BadInput
 from appliance.store import own_reads, post_reads
-from appliance.store.own_reads import Kept
+from appliance.store.own_reads import Kept, Ranked
+from appliance.store.timeline import NEWEST, Place
 from appliance.timeline import lists, names
 from appliance.timeline.answering import Answer, Answering, paged, visible
 from appliance.timeline.asker import Asker
-from appliance.timeline.filling import Page, fill
+from appliance.timeline.filling import Page, Spelling, fill
 from appliance.timeline.hydration import STRANGER, State
 from appliance.timeline.json_text import instant, joined, text
 from appliance.timeline.presenting import Presenter
 
 SUGGESTED_MAX = 20
+
+_RANK = re.compile(r"([0-9]{1,9})-(-?[0-9]{1,16})-([0-9]{1,18})")
+
+
+class ByRank:
+    """The spelling of lists that go by how many: what climbs meanwhile may be missed, the rest is not."""
+
+    @staticmethod
+    def is_obsolete(_text: str | None, /) -> bool:
+        """None is."""
+        return False
+
+    @staticmethod
+    def parse(text: str | None, /) -> Place:
+        """Where to go on; no text is the beginning. Raises BadInput."""
+        if not text:
+            return NEWEST
+        match = _RANK.fullmatch(text)
+        if match is None:
+            raise BadInput("Malformed cursor")
+        return Place(int(match[1]), int(match[2]), int(match[3]))
+
+    @staticmethod
+    def text_of(place: Place, _following: Place, /) -> str:
+        """The cursor after this row."""
+        return f"{place.sort_ms}-{place.tie}-{place.id}"
+
+
+BY_RANK: Spelling = ByRank()
 
 
 class OwnViews:
@@ -61,10 +92,13 @@ class OwnViews:
         def members(state: State) -> bytes:
             if state.viewer is None or state.viewer == STRANGER:
                 return b'"actors":[]'
-            start = _offset(cursor)
-            people = own_reads.followed_by_followed(state.reader, state.viewer, limit + 1, start)
-            following = str(start + limit) if len(people) > limit else None
-            return paged(b'"actors":' + joined(_worth_following(state, people[:limit])), following)
+            skeleton = partial(own_reads.followed_by_followed, state.reader, state.viewer)
+
+            def show(rows: list[Ranked]) -> list[bytes]:
+                return _worth_following(state, [row.id for row in rows])
+
+            page = fill(skeleton, show, cursor, limit, BY_RANK)
+            return paged(b'"actors":' + joined(page.views), page.cursor)
 
         return await self.answering.answer(asker, members)
 
@@ -84,11 +118,13 @@ class OwnViews:
         """getPopularFeedGenerators and getSuggestedFeeds: those known here, by their likes."""
 
         def members(state: State) -> bytes:
-            start = _offset(cursor)
-            records = own_reads.feeds_by_likes(state.reader, words, limit + 1, start)
-            following = str(start + limit) if len(records) > limit else None
-            views = lists.each(state, records[:limit], lists.generator)
-            return paged(b'"feeds":' + joined(views), following)
+            skeleton = partial(own_reads.feeds_by_likes, state.reader, words)
+
+            def show(rows: list[Ranked]) -> list[bytes]:
+                return lists.each(state, [row.id for row in rows], lists.generator)
+
+            page = fill(skeleton, show, cursor, limit, BY_RANK)
+            return paged(b'"feeds":' + joined(page.views), page.cursor)
 
         return await self.answering.answer(asker, members)
 
@@ -128,12 +164,3 @@ def _worth_following(state: State, people: list[int]) -> list[bytes]:
         if i != state.viewer and i not in state.following and not state.blocked(i) and not state.is_muted(i)
     ]
     return [view for each in kept if (view := write(each)) is not None]
-
-
-def _offset(cursor: str | None) -> int:
-    """These lists are ranked anew at each look: their cursor is a number of entries."""
-    if not cursor:
-        return 0
-    if not (cursor.isascii() and cursor.isdigit()) or len(cursor) > 6:
-        raise BadInput("Malformed cursor")
-    return int(cursor)
