@@ -48,7 +48,8 @@ def subscriptions(reader: Reader, viewer: int, before: str, limit: int) -> list[
 
 
 class Ranked(NamedTuple):
-    """An account or a record with its rank in place of a time."""
+    """Somebody or something in a list by numbers: its place is that number (``sort_ms``), what decides
+    between equals (``tie``), and itself."""
 
     id: int
     sort_ms: int
@@ -58,14 +59,14 @@ class Ranked(NamedTuple):
 def followed_by_followed(reader: Reader, viewer: int, before: Place, limit: int) -> list[Ranked]:
     """Whom those follow whom the viewer follows, and he doesn't: by how many of them do."""
     rows = reader.all(
-        "SELECT theirs.subject, count(*), 0 FROM"
+        "SELECT theirs.subject AS who, count(*) AS many, 0 FROM"
         " (SELECT subject FROM link WHERE kind = 3 AND actor = ?1 AND waiting = 0 LIMIT ?6) AS mine"
         " CROSS JOIN link AS theirs INDEXED BY link_by_actor"
         " ON theirs.kind = 3 AND theirs.actor = mine.subject AND theirs.waiting = 0"
         " WHERE theirs.subject <> ?1 AND NOT EXISTS (SELECT 1 FROM link f INDEXED BY link_pair"
         "  WHERE f.kind = 3 AND f.actor = ?1 AND f.subject = theirs.subject AND f.waiting = 0)"
-        " GROUP BY theirs.subject HAVING (count(*), 0, theirs.subject) < (?2, ?3, ?4)"
-        " ORDER BY count(*) DESC, theirs.subject DESC LIMIT ?5",
+        " GROUP BY theirs.subject HAVING (many, 0, who) < (?2, ?3, ?4)"
+        " ORDER BY many DESC, who DESC LIMIT ?5",
         (viewer, *before, limit, SUGGESTED_FROM),
     )
     return list(map(Ranked._make, rows))
@@ -90,11 +91,11 @@ def followed_beside(reader: Reader, actor: int, limit: int) -> list[int]:
 def feeds_by_likes(reader: Reader, words: str, before: Place, limit: int) -> list[Ranked]:
     """Feed generators by their likes; with ``words``, those in whose name they stand."""
     rows = reader.all(
-        "SELECT r.id, coalesce(c.likes, 0) AS liked, r.sort_ms FROM record r"
-        " LEFT JOIN post_count c ON c.id = r.id"
-        " WHERE r.collection = 12 AND r.state = 1 AND (coalesce(c.likes, 0), r.sort_ms, r.id) < (?2, ?3, ?4)"
-        " AND (?1 = '' OR instr(lower(json_extract(r.body, '$.displayName')), lower(?1)))"
-        " ORDER BY liked DESC, r.sort_ms DESC, r.id DESC LIMIT ?5",
+        "SELECT r.id, coalesce(c.likes, 0) AS likes, max(r.sort_ms, 0) AS made"
+        " FROM record r LEFT JOIN post_count c ON c.id = r.id WHERE r.collection = 12"
+        " AND r.state = 1 AND (?1 = '' OR instr(lower(json_extract(r.body, '$.displayName')), lower(?1)))"
+        " AND (coalesce(c.likes, 0), max(r.sort_ms, 0), r.id) < (?2, ?3, ?4)"
+        " ORDER BY likes DESC, made DESC, r.id DESC LIMIT ?5",
         (words, *before, limit),
     )
     return list(map(Ranked._make, rows))

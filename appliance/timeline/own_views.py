@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 
 from appliance.errors import BadInput
+from appliance.protocol.syntax import is_tid
 from appliance.store import own_reads, post_reads
 from appliance.store.own_reads import Kept, Ranked
-from appliance.store.timeline import NEWEST, Place
 from appliance.timeline import lists, names
 from appliance.timeline.answering import Answer, Answering, paged, visible
 from appliance.timeline.asker import Asker
-from appliance.timeline.filling import Page, Spelling, fill
+from appliance.timeline.filling import FETCHES_MAX, Page, fill
 from appliance.timeline.hydration import STRANGER, State
 from appliance.timeline.json_text import instant, joined, text
 from appliance.timeline.presenting import Presenter
 
 SUGGESTED_MAX = 20
-
-_RANK = re.compile(r"([0-9]{1,9})-(-?[0-9]{1,16})-([0-9]{1,18})")
-
-
-class ByRank:
-    """The spelling of lists that go by how many: what climbs meanwhile may be missed, the rest is not."""
-
-    @staticmethod
-    def is_obsolete(_text: str | None, /) -> bool:
-        """None is."""
-        return False
-
-    @staticmethod
-    def parse(text: str | None, /) -> Place:
-        """Where to go on; no text is the beginning. Raises BadInput."""
-        if not text:
-            return NEWEST
-        match = _RANK.fullmatch(text)
-        if match is None:
-            raise BadInput("Malformed cursor")
-        return Place(int(match[1]), int(match[2]), int(match[3]))
-
-    @staticmethod
-    def text_of(place: Place, _following: Place, /) -> str:
-        """The cursor after this row."""
-        return f"{place.sort_ms}-{place.tie}-{place.id}"
-
-
-BY_RANK: Spelling = ByRank()
 
 
 class OwnViews:
@@ -74,15 +44,8 @@ class OwnViews:
         def members(state: State) -> bytes:
             if state.viewer is None or state.viewer == STRANGER:
                 return b'"subscriptions":[]'
-            found = own_reads.subscriptions(state.reader, state.viewer, cursor or "", limit + 1)
-            more, found = len(found) > limit, found[:limit]
-            state.finish(actors=[each.subject for each in found])
-            presenter = Presenter(state)
-            shown = [each for each in found if not state.blocked(each.subject)]
-            views = [
-                view for each in shown if (view := presenter.subscribed_profile(each.subject)) is not None
-            ]
-            return paged(b'"subscriptions":' + joined(views), found[-1].key if more else None)
+            page = _subscribed(state, state.viewer, cursor, limit)
+            return paged(b'"subscriptions":' + joined(page.views), page.cursor)
 
         return await self.answering.answer(asker, members)
 
@@ -93,11 +56,7 @@ class OwnViews:
             if state.viewer is None or state.viewer == STRANGER:
                 return b'"actors":[]'
             skeleton = partial(own_reads.followed_by_followed, state.reader, state.viewer)
-
-            def show(rows: list[Ranked]) -> list[bytes]:
-                return _worth_following(state, [row.id for row in rows])
-
-            page = fill(skeleton, show, cursor, limit, BY_RANK)
+            page = fill(skeleton, partial(_suggested, state), cursor, limit)
             return paged(b'"actors":' + joined(page.views), page.cursor)
 
         return await self.answering.answer(asker, members)
@@ -118,12 +77,10 @@ class OwnViews:
         """getPopularFeedGenerators and getSuggestedFeeds: those known here, by their likes."""
 
         def members(state: State) -> bytes:
-            skeleton = partial(own_reads.feeds_by_likes, state.reader, words)
-
             def show(rows: list[Ranked]) -> list[bytes]:
                 return lists.each(state, [row.id for row in rows], lists.generator)
 
-            page = fill(skeleton, show, cursor, limit, BY_RANK)
+            page = fill(partial(own_reads.feeds_by_likes, state.reader, words), show, cursor, limit)
             return paged(b'"feeds":' + joined(page.views), page.cursor)
 
         return await self.answering.answer(asker, members)
@@ -151,6 +108,32 @@ def _bookmarks(state: State, rows: list[Kept]) -> list[bytes]:
         made = instant(row.created_us // 1000).encode()
         views.append(b'{"createdAt":"%b","subject":%b,"item":%b}' % (made, subject, item))
     return views
+
+
+def _subscribed(state: State, viewer: int, cursor: str | None, limit: int) -> Page:
+    """profileViews, whose cursor is the key of a subscription. Raises BadInput."""
+    place = cursor or ""
+    if place and not is_tid(place):
+        raise BadInput("Malformed cursor")
+    views: list[bytes] = []
+    for _ in range(FETCHES_MAX):
+        wanted = limit - len(views)
+        found = own_reads.subscriptions(state.reader, viewer, place, wanted + 1)
+        more, found = len(found) > wanted, found[:wanted]
+        state.finish(actors=[each.subject for each in found])
+        presenter = Presenter(state)
+        shown = [each.subject for each in found if not state.blocked(each.subject)]
+        views += [view for each in shown if (view := presenter.subscribed_profile(each)) is not None]
+        if not more:
+            return Page(views, None)
+        place = found[-1].key
+        if len(views) >= (limit + 1) // 2:
+            break
+    return Page(views, place)
+
+
+def _suggested(state: State, rows: list[Ranked]) -> list[bytes]:
+    return _worth_following(state, [row.id for row in rows])
 
 
 def _worth_following(state: State, people: list[int]) -> list[bytes]:
