@@ -46,6 +46,8 @@ from appliance.ingest import accounts
 from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
+from appliance.labels.labelers import Labelers
+from appliance.labels.subscriptions import Subscriptions
 from appliance.media.images import Images
 from appliance.media.renderer import Renderer
 from appliance.media.videos import Videos
@@ -269,6 +271,11 @@ async def build(
     if archive.usable:
         supervisor.start("archive", archive.run)
 
+    subscriptions = Subscriptions(database, clock, fetcher.want)
+    if settings.labeler_streams_max:
+        listening = Labelers(database, outbound, identities, subscriptions, settings, clock)
+        supervisor.start("labelers", listening.run)
+
     def reached_us() -> int | None:
         lag_s = pipeline.lag_s()
         return None if lag_s is None else clock.now_us() - round(lag_s * 1_000_000)
@@ -349,7 +356,9 @@ async def build(
             blob_ways(partial(_locate_blob, database, identities)),
         ],
     )
-    calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
+    calls = member_calls(
+        auth, repositories, settings, cast(asgi.App, website), passing=subscriptions.preferences
+    )
     return asgi.Front(
         methods,
         auth.viewers.authenticate,
@@ -358,6 +367,7 @@ async def build(
         rest=calls,
         rest_has=lambda nsid: calls.has(nsid) or nsid == GET_BLOB,
         goes_elsewhere=calls.goes_elsewhere,
+        asked_for=subscriptions.heard,
     )
 
 

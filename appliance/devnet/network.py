@@ -16,6 +16,7 @@ import orjson
 from appliance.devnet import archive, control, jetstream_v1, jetstream_v2, pds, plc, relay, seeding, truth
 from appliance.devnet.entries import Blob
 from appliance.devnet.faults import Faults, PlcFaults
+from appliance.devnet.labeler import Labeler
 from appliance.devnet.options import Options
 from appliance.devnet.pds_proxy import Proxy
 from appliance.devnet.records import FOLLOW, LIKE, POST, REPOST
@@ -206,6 +207,14 @@ class Network:
         if found is None:
             raise KeyError(uri)
         return {"uri": uri, "cid": cid.to_text(found[0])}
+
+    async def add_labeler(self, name: str = "labeler") -> Labeler:
+        """A labeler on a port of its own; its faults go by this name."""
+        listening = listen_for([name], 0, {})[name]
+        labeler = Labeler(self.state, name, f"http://localhost:{listening.getsockname()[1]}")
+        self.faults[name] = labeler.faults
+        await self._servers.add_stream(labeler.server(), listening)
+        return labeler
 
     # ---- truth and settings
 

@@ -13,8 +13,7 @@ from appliance.timeline import cards, posts, relations, surroundings, things
 from appliance.timeline.asker import Asker
 from appliance.timeline.cards import Card
 from appliance.timeline.gates import PostGate, ThreadGate
-from appliance.timeline.json_text import instant
-from appliance.timeline.labelers import Labeler
+from appliance.timeline.labelers import Labeler, is_over
 from appliance.timeline.names import POST
 from appliance.timeline.shared import Relations, Rows, Shared
 
@@ -318,11 +317,11 @@ class State:
                 uris.add(card.labels_uri)
         uris -= self._labels_of
         self._labels_of |= uris
-        now = instant(self.shared.clock.now_us() // 1000)
+        now_us = self.shared.clock.now_us()
         redacting = {each.did for each in self.labelers if each.redact}
         seen: set[tuple[str, str, str]] = set()
         for row in post_reads.labels(self.reader, uris, [each.did for each in self.labelers]):
-            if (row.exp is not None and row.exp <= now) or (row.uri, row.src, row.val) in seen:
+            if (row.exp is not None and is_over(row.exp, now_us)) or (row.uri, row.src, row.val) in seen:
                 continue
             seen.add((row.uri, row.src, row.val))
             self.labels.setdefault(row.uri, []).append(row)

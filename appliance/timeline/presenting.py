@@ -206,7 +206,8 @@ class Presenter:
             return None
         row, said = state.records[record], state.texts[record]
         done = self._done(row, said)
-        if said.quote_uri is not None or state.labels or (row.flags or 0) & _THREAD_GATE:
+        labelled = state.labels and self._is_labelled(row.actor, said.uri)
+        if said.quote_uri is not None or labelled or (row.flags or 0) & _THREAD_GATE:
             before, after = self._around_relation(row, said, done)
         else:
             # Nothing of others is in it, and of the viewer's only what is in the key.
@@ -221,6 +222,10 @@ class Presenter:
                     cache.put(key, found, len(found[0]) + len(found[1]))
             before, after = found
         return before + self._relation_of(row.actor) + after
+
+    def _is_labelled(self, actor: int, uri: str) -> bool:
+        card, labels = self._state.cards[actor], self._state.labels
+        return uri in labels or card.did in labels or card.labels_uri in labels
 
     def _around_relation(self, row: RecordRow, said: PostText, done: bytes) -> tuple[bytes, bytes]:
         """postView up to the viewer's relation with the author, and from there on."""

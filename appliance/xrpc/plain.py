@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import orjson
 
 from appliance.errors import BadInput
-from appliance.store import actor_reads, post_reads
+from appliance.store import actor_reads, labels, post_reads
 from appliance.store.collections import NUMBERS
 from appliance.timeline.answering import Answer, Answering, record_of
 from appliance.timeline.hydration import State
-from appliance.timeline.json_text import joined, label, text
+from appliance.timeline.json_text import joined, text
+from appliance.timeline.labelers import is_over
 from appliance.xrpc.methods import Access, Call, Method
+
+VERSION = 1
 
 
 def methods(answering: Answering) -> list[Method]:
@@ -46,8 +51,13 @@ def methods(answering: Answering) -> list[Method]:
             raise BadInput("wildcards are not supported")
 
         def members(state: State) -> bytes:
-            rows = post_reads.labels(state.reader, patterns, sources)
-            return b'"labels":' + joined([label(row) for row in rows[: p["limit"]]])
+            now_us = state.shared.clock.now_us()
+            rows = [
+                row
+                for row in labels.stated(state.reader, patterns, sources)
+                if row.exp is None or not is_over(row.exp, now_us)
+            ]
+            return b'"labels":' + joined([_signed(row) for row in rows[: p["limit"]]])
 
         return await answering.answer(call.asker, members, labelled=False)
 
@@ -59,3 +69,15 @@ def methods(answering: Answering) -> list[Method]:
         Method("com.atproto.label.queryLabels", Access.PUBLIC, query_labels),
         Method("com.atproto.temp.fetchLabels", Access.PUBLIC, fetch_labels),
     ]
+
+
+def _signed(row: labels.Stated) -> bytes:
+    """A label as its labeler signed it, so that whoever asks can check it."""
+    value: dict[str, object] = {"ver": VERSION} if row.sig is not None else {}
+    value |= {"src": row.src, "uri": row.uri}
+    value |= {"cid": row.cid} if row.cid else {}
+    value |= {"val": row.val, "cts": row.cts}
+    value |= {"exp": row.exp} if row.exp is not None else {}
+    if row.sig is not None:
+        value["sig"] = {"$bytes": b64encode(row.sig).decode().rstrip("=")}
+    return text(value)

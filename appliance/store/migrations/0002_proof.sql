@@ -277,3 +277,27 @@ CREATE TABLE draft (
   updated_us INTEGER NOT NULL,
   PRIMARY KEY (viewer, key)
 ) STRICT, WITHOUT ROWID;
+
+ALTER TABLE label ADD COLUMN sig BLOB;
+ALTER TABLE label ADD COLUMN cts_us INTEGER NOT NULL DEFAULT 0;
+
+-- owner: labels · state · how far each labeler was heard: its position changes only in the transaction of its labels.
+CREATE TABLE labeler (
+  did TEXT PRIMARY KEY,
+  endpoint TEXT NOT NULL,          -- whose numbers seq counts
+  key TEXT NOT NULL,               -- did:key of #atproto_label with which its labels were checked last
+  seq INTEGER,                     -- NULL: nothing heard yet
+  asked_to INTEGER NOT NULL DEFAULT 0,  -- what it says of actors up to this id was asked for, and comes by the stream since
+  labels INTEGER NOT NULL DEFAULT 0,    -- rows of label that are its own
+  refused INTEGER NOT NULL DEFAULT 0,   -- labels that were not its own, or not signed by it
+  heard_us INTEGER,
+  error TEXT NOT NULL DEFAULT ''   -- why it is not heard now
+) STRICT, WITHOUT ROWID;
+
+-- owner: labels · private · labelers that members' clients asked for lately.
+CREATE TABLE labeler_subscription (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  did TEXT NOT NULL,
+  seen_us INTEGER NOT NULL,        -- when it was asked for last, to the day
+  PRIMARY KEY (viewer, did)
+) STRICT, WITHOUT ROWID;
