@@ -145,7 +145,8 @@ CREATE INDEX post_by_quote ON post (quote, sort_ms, tie) WHERE quote IS NOT NULL
 -- kind: 1 like, 2 repost (subject: record) · 3 follow, 4 block (subject: actor)
 --       5 list block (subject: the list's record)
 --       6 list item (actor: the list's record id, subject: actor)
---       7 joined by a starter pack (subject: record; the link is the profile's); later kinds get their number here
+--       7 joined by a starter pack (subject: record; the link is the profile's)
+--       8 verification (subject: actor); later kinds get their number here
 -- Of several records for one pair the first to arrive counts; the others wait (waiting = 1).
 CREATE TABLE link (
   id INTEGER PRIMARY KEY REFERENCES record (id),

@@ -35,6 +35,7 @@ from appliance.backfill.on_demand import OnDemand
 from appliance.backfill.pruner import Pruner
 from appliance.backfill.schedule import Schedule
 from appliance.backfill.tools import make_tools
+from appliance.backfill.vouching import Vouching
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Unavailable
@@ -262,6 +263,8 @@ async def build(
     supervisor.start("auditor", schedule.run)
     supervisor.start("fetcher", fetcher.run)
     supervisor.start("pruner", Pruner(database, settings, clock).run)
+    if settings.verifiers:
+        supervisor.start("verifications", Vouching(database, fetcher, settings.verifiers, rules, clock).run)
     supervisor.start("looking back", LookingBack(database, clock).run)
     supervisor.start("ingest", pipeline.run)
     told = NotificationViews(views.answering)
@@ -372,7 +375,9 @@ async def build(
 
 
 def _rules(settings: Settings) -> Rules:
-    return Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
+    return Rules(
+        partial(lexicons.validate_record, published=True), settings.store_scope, frozenset(settings.verifiers)
+    )
 
 
 async def back_up(settings: Settings, target: Path) -> backups.Copied:

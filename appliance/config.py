@@ -62,6 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     session_secret: Annotated[str, _setting("Key of sessions and sealed tokens. Better left empty: a key file is then made in DATA_DIR.")] = ""
     admin_password: Annotated[str, _setting("Password of Basic admin calls; empty switches them off.")] = ""
     labelers: Annotated[tuple[str, ...], _setting("DIDs of labelers applied when a client names none.")] = ("did:plc:ar7c4by46qjdydhdevvrndac",)
+    verifiers: Annotated[tuple[str, ...], _setting("DIDs of accounts whose verifications of others are shown, as with the blue tick of the official app. Empty: nobody's.")] = ()
     labeler_streams_max: Annotated[int, _setting("So many labelers are listened to at most: those of LABELERS, then those that most members ask for. 0: none, and no labels but what authors say themselves."), Meta(ge=0, le=500)] = 32
 
     store_scope: Annotated[Literal["tracked", "network"], _setting("Keep tracked accounts only, or everything the stream carries.")] = "tracked"

@@ -22,7 +22,9 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     """Ids of one commit. ``everything`` stands for too many to tell."""
 
     records: frozenset[int] = frozenset()  # record, post or post_count rows
-    actors: frozenset[int] = frozenset()  # who they are, and their records with the key self
+    actors: frozenset[int] = (
+        frozenset()
+    )  # who they are, their records with the key self, and who verifies them
     # Whose follows, blocks, likes, reposts, mutes or bookmarks; and whom somebody follows or blocks.
     viewers: frozenset[int] = frozenset()
     blocks: bool = False  # any block between any two, by list too
@@ -61,6 +63,8 @@ class Noted:
             self.viewers.add(actor)
         if kind in _BETWEEN_ACTORS:
             self.viewers.add(subject)
+        if kind == _VERIFICATION:
+            self.actors.add(subject)
         self.lists = self.lists or kind in _BY_LIST
         self.blocks = self.blocks or self.lists or kind == _BLOCK
 
@@ -89,6 +93,7 @@ class Noted:
 
 _BLOCK = 4
 _LIST_ITEM = 6
+_VERIFICATION = 8
 _BY_LIST = (5, _LIST_ITEM)
 _BETWEEN_ACTORS = (3, _BLOCK)
 

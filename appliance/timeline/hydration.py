@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from appliance.store import actor_reads, list_reads, post_reads, thing_reads, thread_reads
-from appliance.store.actor_reads import ActorRow, SelfRecord
+from appliance.store.actor_reads import ActorRow, SelfRecord, Verification
 from appliance.store.collections import NSIDS, POST_GATE, THREAD_GATE
 from appliance.store.database import Reader
 from appliance.store.post_reads import LIVING, MENTIONED, LabelRow, RecordRow
@@ -23,6 +23,7 @@ KNOWN_LIKERS_AMONG = 500
 
 _NO_GATES: dict[int, ThreadGate | PostGate] = {}
 _REVIEW = "needs-review"
+_IMPERSONATION = "impersonation"
 _HIDING = frozenset({"!takedown", "!suspend"})
 
 
@@ -45,6 +46,7 @@ class State:
         self._rows = rows
         self.records, self.texts = rows.records, rows.texts
         self.actors, self.cards = rows.actors, rows.cards
+        self.verified = rows.verified
         self.blocks, self._pairs = rows.blocks, rows.pairs
         self._list_blocks = rows.list_blocks
         self.things, self.sayings = rows.things, rows.sayings
@@ -68,6 +70,7 @@ class State:
         self.labels: dict[str, list[LabelRow]] = {}
         self.hidden: set[str] = set()
         self.doubted: set[str] = set()
+        self.impersonating: set[str] = set()
         # What this answer is about, of all that the snapshot's rows hold.
         self._records: set[int] = set()
         self.shown: set[int] = set()
@@ -160,6 +163,8 @@ class State:
     def load_actors(self, ids: Collection[int]) -> None:
         """Actors and their cards."""
         self.people.update(ids)
+        if self.shared.verifiers:
+            self._load_verifications(ids)
         missing = [i for i in ids if i not in self.actors]
         if not missing:
             return
@@ -170,6 +175,19 @@ class State:
                 records.setdefault(record.actor, []).append(record)
         self.cards.update(self._cards(rows, records))
         self.actors.update((row.id, row) for row in rows)
+
+    def _load_verifications(self, ids: Collection[int]) -> None:
+        """Who of the trusted verifiers vouches for these, and the verifiers themselves."""
+        missing = [i for i in ids if i not in self.verified]
+        if not missing:
+            return
+        issuers = [actor_reads.find_actor(self.reader, did) for did in self.shared.verifiers]
+        found: dict[int, list[Verification]] = {}
+        for row in actor_reads.verifications(self.reader, missing, [i for i in issuers if i is not None]):
+            if row.takedown is None:
+                found.setdefault(row.subject, []).append(row)
+        self.verified.update((i, tuple(found.get(i, ()))) for i in missing)
+        self.load_actors({row.issuer for i in ids for row in self.verified[i]})
 
     def _cards(self, rows: list[ActorRow], records: dict[int, list[SelfRecord]]) -> dict[int, Card]:
         cache = self.shared.fragments
@@ -315,6 +333,8 @@ class State:
             if card is not None:
                 uris.add(card.did)
                 uris.add(card.labels_uri)
+                if card.status is not None:
+                    uris.add(card.status.uri)
         uris -= self._labels_of
         self._labels_of |= uris
         now_us = self.shared.clock.now_us()
@@ -329,6 +349,8 @@ class State:
                 self.hidden.add(row.uri)
             elif row.val == _REVIEW and row.src in redacting:
                 self.doubted.add(row.uri)
+            elif row.val == _IMPERSONATION and row.src in redacting:
+                self.impersonating.add(row.uri)
 
     def lacks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Ids of records and actors that were looked at to be shown, and of which only the name is here."""

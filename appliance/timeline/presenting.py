@@ -12,7 +12,7 @@ from appliance.store.actor_reads import Counts
 from appliance.store.post_reads import RecordRow
 from appliance.store.timeline import BREAKS_POST_GATE, BREAKS_THREAD_GATE, Item
 from appliance.store.timeline import REPOST as REPOST_FLAG
-from appliance.timeline import names, permissions
+from appliance.timeline import names, permissions, standing
 from appliance.timeline.hydration import State
 from appliance.timeline.json_text import instant, joined, label, text
 from appliance.timeline.posts import PostText
@@ -42,6 +42,7 @@ class Presenter:
         self._state = state
         self._basic: dict[int, bytes | None] = {}
         self._relations = state.relations.json
+        self._standing: dict[int, bytes] = {}
         self._posts: dict[tuple[int, int], bytes | None] = {}
         self.things = ThingViews(state, self.profile_basic, self.profile)
 
@@ -69,7 +70,17 @@ class Presenter:
             return None
         card = state.cards[actor]
         labels = card.labels_json if not state.labels else self._actor_labels(actor)
-        return b"".join((card.opening, self._relation_of(actor), b',"labels":', labels, more, b"}"))
+        standing = self._standing_of(actor)
+        return b"".join((card.opening, self._relation_of(actor), b',"labels":', labels, more, standing, b"}"))
+
+    def _standing_of(self, actor: int) -> bytes:
+        """Who vouches for the account, and its status."""
+        if not self._state.shared.verifiers and self._state.cards[actor].status is None:
+            return b""
+        found = self._standing.get(actor)
+        if found is None:
+            found = self._standing[actor] = standing.members(self._state, actor)
+        return found
 
     def _relation_of(self, actor: int) -> bytes:
         if self._state.viewer is None:
@@ -134,7 +145,8 @@ class Presenter:
             _member("joinedViaStarterPack", joined_via)[1:],
             b'"labels":' + self._actor_labels(actor),
         ]
-        return b"{" + b",".join(m for m in members if m) + self._relation(actor, viewer) + b"}"
+        told = self._standing_of(actor) + self._relation(actor, viewer)
+        return b"{" + b",".join(m for m in members if m) + told + b"}"
 
     def _relation(self, actor: int, more: bytes = b"") -> bytes:
         state = self._state
@@ -213,7 +225,7 @@ class Presenter:
             # Nothing of others is in it, and of the viewer's only what is in the key.
             card = state.cards[row.actor].number
             counts = (row.likes, row.reposts, row.replies, row.quotes, row.bookmarks)
-            key = (said.number, card, counts, done)
+            key = (said.number, card, counts, done, self._standing_of(row.actor))
             cache = state.shared.fragments
             found: tuple[bytes, bytes] | None = cache.get(key)
             if found is None:
@@ -238,6 +250,7 @@ class Presenter:
             (
                 b',"labels":',
                 labels,
+                self._standing_of(row.actor),
                 b'},"record":',
                 said.record,
                 b',"embed":' + embed if embed else b"",

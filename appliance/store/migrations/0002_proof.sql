@@ -301,3 +301,9 @@ CREATE TABLE labeler_subscription (
   seen_us INTEGER NOT NULL,        -- when it was asked for last, to the day
   PRIMARY KEY (viewer, did)
 ) STRICT, WITHOUT ROWID;
+
+INSERT INTO link (id, kind, actor, subject, sort_ms, tie, waiting)
+  SELECT r.id, 8, r.actor, a.id, r.sort_ms, r.tie,
+    row_number() OVER (PARTITION BY r.actor, a.id ORDER BY r.id) > 1
+  FROM record r JOIN actor a ON a.did = json_extract(r.body, '$.subject')
+  WHERE r.collection = 18 AND r.state = 1 AND r.sort_ms IS NOT NULL;
