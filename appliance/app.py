@@ -23,6 +23,7 @@ from quart import Blueprint, Response
 from appliance import __version__, telemetry
 from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
+from appliance.auth.pds_sessions import PdsSessions
 from appliance.auth.secrets import Secrets, open_secrets
 from appliance.backfill.archive import Archive
 from appliance.backfill.audit import Auditor
@@ -54,6 +55,7 @@ from appliance.media.renderer import Renderer
 from appliance.media.videos import Videos
 from appliance.members import admission
 from appliance.members.feed_door import FeedDoor
+from appliance.members.importing import Importing
 from appliance.ops import control, measures, reaching
 from appliance.ops.auditing import audit_command
 from appliance.ops.commands import commands
@@ -101,6 +103,7 @@ from appliance.xrpc import (
     reads,
     search,
 )
+from appliance.xrpc import importing as own_import
 from appliance.xrpc.feeds import FeedCalls
 from appliance.xrpc.member_calls import member_calls
 
@@ -162,7 +165,9 @@ async def operate(settings: Settings, command: str, arguments: list[str]) -> Any
     async with _alone(lock, settings, clock) as (database, outbound, identities):
         publishing = Publishing(database, identities, outbound, settings, clock)
         status = Status(database, clock, None)
-        known = commands(database, identities, publishing, settings, clock, status)
+        secrets = open_secrets(settings)
+        importing = Importing(database, PdsSessions(database, outbound, secrets, clock), clock)
+        known = commands(database, identities, publishing, importing, settings, clock, status)
         return await known[command](arguments)
 
 
@@ -297,6 +302,7 @@ async def build(
     async def refresh() -> None:
         measures.update(await status.look())
 
+    importing = Importing(database, auth.pds_sessions, clock)
     methods = [
         *reads.methods(views, settings, __version__),
         *graph.methods(GraphViews(views.answering)),
@@ -308,6 +314,7 @@ async def build(
         *private.methods(database, clock),
         *drafts.methods(database, clock),
         *export.methods(database, clock),
+        *own_import.methods(importing),
         *(admin.methods(database) if settings.admin_password else []),
     ]
     publishing = Publishing(database, identities, outbound, settings, clock)
@@ -351,7 +358,7 @@ async def build(
             control.control(
                 secrets.subkey("control"),
                 clock,
-                commands(database, identities, publishing, settings, clock, status),
+                commands(database, identities, publishing, importing, settings, clock, status),
                 {"audit": audit_command(database, identities, auditor, clock)},
             ),
             _well_known(settings, secrets, vapid),
