@@ -180,6 +180,18 @@ CREATE TABLE actor_count (
   posts INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
+-- owner: backfill · index · what an outside index of backlinks counts: kept for a while, and never mixed with our own numbers.
+CREATE TABLE outside_count (
+  target TEXT PRIMARY KEY,         -- address of a post, or a DID
+  likes INTEGER NOT NULL,
+  reposts INTEGER NOT NULL,
+  replies INTEGER NOT NULL,
+  quotes INTEGER NOT NULL,
+  followers INTEGER NOT NULL,
+  asked_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outside_count_by_age ON outside_count (asked_us);
+
 -- owner: labels · index · newest statement of a labeler about a subject.
 CREATE TABLE label (
   src TEXT NOT NULL,

@@ -33,6 +33,7 @@ from appliance.backfill.fetcher import Fetcher
 from appliance.backfill.looking_back import LookingBack
 from appliance.backfill.newest import Newest
 from appliance.backfill.on_demand import OnDemand
+from appliance.backfill.outside_counts import Counting
 from appliance.backfill.pruner import Pruner
 from appliance.backfill.schedule import Schedule
 from appliance.backfill.tools import make_tools
@@ -260,6 +261,10 @@ async def build(
     newest = Newest(database, fetcher, rules, clock)
     views = OnDemand(database, identities, fetcher, newest, settings, clock, opened=schedule.opened)
     stack.push_async_callback(views.close)
+    if settings.constellation_url:
+        counting = Counting(database, outbound, settings.constellation_url, clock)
+        views.answering.uncounted = counting.want
+        supervisor.start("outside counts", counting.run)
     repositories = Repos(database, auth.pds_sessions, applier, clock)
     writer = Writer(database, auth.web_sessions, repositories, identities.resolve_handle, clock)
 

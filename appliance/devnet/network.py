@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from appliance.devnet import archive, control, jetstream_v1, jetstream_v2, pds, plc, relay, seeding, truth
+from appliance.devnet.backlinks import Backlinks
 from appliance.devnet.entries import Blob
 from appliance.devnet.faults import Faults, PlcFaults
 from appliance.devnet.labeler import Labeler
@@ -215,6 +216,14 @@ class Network:
         self.faults[name] = labeler.faults
         await self._servers.add_stream(labeler.server(), listening)
         return labeler
+
+    async def add_backlinks(self) -> tuple[Backlinks, str]:
+        """An index of backlinks and its origin; its faults are ``backlinks``."""
+        listening = listen_for(["backlinks"], 0, {})["backlinks"]
+        backlinks = Backlinks(self.state)
+        self.faults["backlinks"] = backlinks.faults
+        await self._servers.add_stream(backlinks.server(), listening)
+        return backlinks, f"http://localhost:{listening.getsockname()[1]}"
 
     # ---- truth and settings
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from appliance.store import actor_reads, list_reads, post_reads, thing_reads, thread_reads
+from appliance.store import actor_reads, list_reads, outside_counts, post_reads, thing_reads, thread_reads
 from appliance.store.actor_reads import ActorRow, SelfRecord, Verification
 from appliance.store.collections import NSIDS, POST_GATE, THREAD_GATE
 from appliance.store.database import Reader
+from appliance.store.outside_counts import OutsideCounts
 from appliance.store.post_reads import LIVING, MENTIONED, LabelRow, RecordRow
 from appliance.timeline import cards, posts, relations, surroundings, things
 from appliance.timeline.asker import Asker
@@ -20,6 +21,7 @@ from appliance.timeline.shared import Relations, Rows, Shared
 # A viewer whom no row mentions: signed in, but nothing here is theirs.
 STRANGER = -1
 KNOWN_LIKERS_AMONG = 500
+OUTSIDE_GOOD_FOR_US = 600_000_000
 
 _NO_GATES: dict[int, ThreadGate | PostGate] = {}
 _REVIEW = "needs-review"
@@ -65,6 +67,9 @@ class State:
         self.packs: dict[str, int] = {}  # starter packs by which accounts came, by address
         self.known_likers: dict[int, tuple[int, list[int]]] = {}  # all of them, and those to be shown
         self.gate_lists: dict[str, int] = {}  # lists that gates name, by address
+
+        self.outside: dict[str, OutsideCounts] = {}  # by address or DID, where such numbers are shown
+        self.uncounted: list[str] = []  # of which newer ones are to be asked for
 
         self.labelers = self._labelers_that_count(asker)
         self.labels: dict[str, list[LabelRow]] = {}
@@ -159,6 +164,20 @@ class State:
             self._load_relations(self.viewer, everybody, roots)
         surroundings.load_lists(self)
         self._load_labels(named)
+        if self.shared.counts_outside:
+            self.load_outside(self.texts[i].uri for i in self.shown if i in self.texts)
+
+    def load_outside(self, targets: Iterable[str]) -> None:
+        """What an index outside counts of these posts and accounts."""
+        missing = [target for target in targets if target not in self.outside]
+        if not missing or not self.shared.counts_outside:
+            return
+        self.outside.update(outside_counts.find(self.reader, missing))
+        old_us = self.shared.clock.now_us() - OUTSIDE_GOOD_FOR_US
+        for target in missing:
+            known = self.outside.get(target)
+            if known is None or known.asked_us < old_us:
+                self.uncounted.append(target)
 
     def load_actors(self, ids: Collection[int]) -> None:
         """Actors and their cards."""

@@ -25,6 +25,7 @@ _NOTHING_DONE = b',"viewer":{"bookmarked":false,"threadMuted":false,"embeddingDi
 # What most viewers did with most posts: views with these are worth keeping.
 _COMMON = (b"", _NOTHING_DONE)
 _EMBEDS_MAX = 2
+_COUNTED_OUTSIDE = b',"countsFrom":"constellation"'
 KNOWN_MAX = 5
 # How a quoted record begins that can't be shown.
 _NO_RECORD = tuple(
@@ -123,10 +124,12 @@ class Presenter:
             views = [view for i in known[1] if (view := self.profile_basic(i)) is not None]
             viewer = b',"knownFollowers":{"count":%d,"followers":%b}' % (known[0], joined(views))
         viewer += self._subscription(actor)
-        numbers = b'"followersCount":%d,"followsCount":%d,"postsCount":%d' % (
-            counts.followers,
+        outside = state.outside.get(card.did)
+        numbers = b'"followersCount":%d,"followsCount":%d,"postsCount":%d%b' % (
+            counts.followers if outside is None else max(counts.followers, outside.followers),
             counts.follows,
             counts.posts,
+            b"" if outside is None else _COUNTED_OUTSIDE,
         )
         associated = b'"lists":%d,"feedgens":%d,"starterPacks":%d,"labeler":%b,' % (
             owned[names.LIST],
@@ -224,8 +227,8 @@ class Presenter:
         else:
             # Nothing of others is in it, and of the viewer's only what is in the key.
             card = state.cards[row.actor].number
-            counts = (row.likes, row.reposts, row.replies, row.quotes, row.bookmarks)
-            key = (said.number, card, counts, done, self._standing_of(row.actor))
+            counts = self._counts(row, said)
+            key = (said.number, card, counts, row.bookmarks, done, self._standing_of(row.actor))
             cache = state.shared.fragments
             found: tuple[bytes, bytes] | None = cache.get(key)
             if found is None:
@@ -254,8 +257,8 @@ class Presenter:
                 b'},"record":',
                 said.record,
                 b',"embed":' + embed if embed else b"",
-                b',"bookmarkCount":%d,"replyCount":%d,"repostCount":%d,"likeCount":%d,"quoteCount":%d'
-                % (row.bookmarks or 0, row.replies or 0, row.reposts or 0, row.likes or 0, row.quotes or 0),
+                b',"bookmarkCount":%d' % (row.bookmarks or 0),
+                self._counts(row, said),
                 done,
                 b',"labels":',
                 self._post_labels(said),
@@ -263,6 +266,22 @@ class Presenter:
             )
         )
         return before, after
+
+    def _counts(self, row: RecordRow, said: PostText) -> bytes:
+        """What others did with the post, as far as it is known here or counted outside."""
+        own = row.replies or 0, row.reposts or 0, row.likes or 0, row.quotes or 0
+        outside = self._state.outside.get(said.uri)
+        mark = b""
+        if outside is not None:
+            theirs = outside.replies, outside.reposts, outside.likes, outside.quotes
+            own = (
+                max(own[0], theirs[0]),
+                max(own[1], theirs[1]),
+                max(own[2], theirs[2]),
+                max(own[3], theirs[3]),
+            )
+            mark = _COUNTED_OUTSIDE
+        return b',"replyCount":%d,"repostCount":%d,"likeCount":%d,"quoteCount":%d%b' % (*own, mark)
 
     def _done(self, row: RecordRow, said: PostText) -> bytes:
         """What the viewer did with the post, or may do."""
@@ -368,8 +387,7 @@ class Presenter:
                 said.record,
                 b',"labels":',
                 self._post_labels(said),
-                b',"replyCount":%d,"repostCount":%d,"likeCount":%d,"quoteCount":%d'
-                % (row.replies or 0, row.reposts or 0, row.likes or 0, row.quotes or 0),
+                self._counts(row, said),
                 embeds,
                 b"}",
             )

@@ -31,6 +31,8 @@ class Shared:
         self.videos = (settings.video_url or f"{settings.origin}/vid").rstrip("/")
         self.labelers = labelers.default(settings.labelers)
         self.own_labelers = frozenset(settings.labelers)
+        self.counts_all = settings.store_scope == "network"
+        self.counts_outside = bool(settings.constellation_url)
         self.verifiers = tuple(dict.fromkeys(settings.verifiers))
         self.fragments: Fragments[Any] = Fragments(settings.cache_mb * 1_000_000)
         self._rows: dict[int, Rows] = {}

@@ -307,3 +307,15 @@ INSERT INTO link (id, kind, actor, subject, sort_ms, tie, waiting)
     row_number() OVER (PARTITION BY r.actor, a.id ORDER BY r.id) > 1
   FROM record r JOIN actor a ON a.did = json_extract(r.body, '$.subject')
   WHERE r.collection = 18 AND r.state = 1 AND r.sort_ms IS NOT NULL;
+
+-- owner: backfill · index · what an outside index of backlinks counts: kept for a while, and never mixed with our own numbers.
+CREATE TABLE outside_count (
+  target TEXT PRIMARY KEY,         -- address of a post, or a DID
+  likes INTEGER NOT NULL,
+  reposts INTEGER NOT NULL,
+  replies INTEGER NOT NULL,
+  quotes INTEGER NOT NULL,
+  followers INTEGER NOT NULL,
+  asked_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outside_count_by_age ON outside_count (asked_us);
