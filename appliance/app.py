@@ -30,6 +30,7 @@ from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.catch_up import CatchUp
 from appliance.backfill.fetcher import Fetcher
+from appliance.backfill.lists_in_force import ListsInForce
 from appliance.backfill.looking_back import LookingBack
 from appliance.backfill.newest import Newest
 from appliance.backfill.on_demand import OnDemand
@@ -273,6 +274,7 @@ async def build(
     supervisor.start("auditor", schedule.run)
     supervisor.start("fetcher", fetcher.run)
     supervisor.start("pruner", Pruner(database, settings, clock).run)
+    supervisor.start("lists in force", ListsInForce(database, fetcher, rules, clock).run)
     if settings.verifiers:
         supervisor.start("verifications", Vouching(database, fetcher, settings.verifiers, rules, clock).run)
     supervisor.start("looking back", LookingBack(database, clock).run)

@@ -7,12 +7,11 @@ from typing import Final
 import msgspec
 
 from appliance import telemetry
-from appliance.backfill import listing
+from appliance.backfill import listed
 from appliance.backfill.fetcher import Fetcher
-from appliance.backfill.listing import Part
-from appliance.backfill.pds import Listed, NotOffered, PdsError
+from appliance.backfill.pds import Listed
 from appliance.clock import Clock
-from appliance.errors import ApplianceError, Unavailable
+from appliance.errors import ApplianceError
 from appliance.ingest import snapshot
 from appliance.ingest.merge import Rules
 from appliance.store import actors, collections, records, repos
@@ -22,7 +21,6 @@ log = telemetry.Log("backfill")
 
 EVERY_S: Final = 6 * 3600.0
 AGAIN_S: Final = 600.0
-PAGES_MAX: Final = 2_000
 HELD_MAX: Final = 1_000_000
 
 
@@ -62,22 +60,14 @@ class Vouching:
     async def read(self, did: str) -> None:
         """One verifier's list, to its end; what is held and not in it any more is gone.
 
-        Raises as ``Pds.list_records``, and Unavailable for a host that rests after failures.
+        Raises as ``listed.pages``.
         """
         held = await self._database.read(lambda r: _held(r, did))
-        pds = await self._fetcher.server(did)
-        listed: set[str] = set()
-        part: Part | None = Part(collections.NSIDS[collections.VERIFICATION])
-        pages = 0
-        while part is not None and pages < PAGES_MAX:
-            try:
-                page = await listing.read(pds, did, part, None)
-            except (PdsError, NotOffered) as error:
-                raise Unavailable(f"{pds.host} does not list the verifications") from error
-            pages, part = pages + 1, page.following
-            listed.update(row.rkey for row in page.rows)
-            await self._database.write(lambda tx: self._keep(tx, did, page.rows))  # noqa: B023
-        gone = [rkey for rkey in held if rkey not in listed] if part is None else []
+        seen: set[str] = set()
+        async for rows in listed.pages(self._fetcher, did, collections.VERIFICATION):
+            seen.update(row.rkey for row in rows)
+            await self._database.write(lambda tx: self._keep(tx, did, rows))  # noqa: B023
+        gone = [rkey for rkey in held if rkey not in seen]
         await self._database.write(lambda tx: self._remove(tx, did, gone))
 
     def _keep(self, tx: Transaction, did: str, rows: list[Listed]) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.devnet import plc
 from appliance.devnet.faults import Faults
 from appliance.devnet.http import Answer, Request, Site, XrpcError, invalid, json_answer
 from appliance.devnet.state import State
@@ -46,9 +45,10 @@ class LabelerFaults(Faults):
 
 
 class Labeler:
-    """One labeler, with its DID in the directory. ``did``, ``key`` and ``origin`` are what it is by."""
+    """The labeler that an account runs: its key, its past, and whoever asked it."""
 
-    def __init__(self, state: State, name: str, origin: str) -> None:
+    def __init__(self, state: State, did: str, origin: str) -> None:
+        self.did = did
         self.origin = origin
         self.key = keys.PrivateKey.generate()
         self.faults = LabelerFaults()
@@ -56,13 +56,9 @@ class Labeler:
         self.asked: list[list[str]] = []
         self.connections: list[int | None] = []
         self._state = state
-        self._name = name
-        self._rotation = keys.PrivateKey.generate()
         self._stranger = keys.PrivateKey.generate()
         self._seq = 0
-        first = self._operation(None)
-        self.did = plc.did_of(first)
-        state.directory.submit(self.did, first)
+        self.publish()
 
     def say(
         self,
@@ -101,10 +97,9 @@ class Labeler:
             self.publish()
 
     def publish(self) -> None:
-        """The document says with which key it signs now."""
-        before = self._state.directory.latest(self.did)
-        assert before is not None
-        self._state.directory.submit(self.did, self._operation(before.cid))
+        """The document says where it is, and with which key it signs now."""
+        service = {labels.SERVICE_ID: (labels.SERVICE_TYPE, self.origin)}
+        self._state.tell_directory(self.did, {labels.KEY_ID: self.key.did_key}, service)
 
     def begin_anew(self) -> None:
         """Its numbers begin at 1 again, as after a restore into an empty database."""
@@ -115,18 +110,6 @@ class Labeler:
         site = Site()
         site.get(QUERY, self._query)
         return StreamServer(site, {SUBSCRIBE: self._open})
-
-    def _operation(self, prev: str | None) -> dict[str, Any]:
-        unsigned = plc.operation(
-            rotation_keys=[self._rotation.did_key],
-            signing_key=self.key.did_key,
-            handle=f"{self._name}.test",
-            pds=self._state.origin(0),
-            prev=prev,
-        )
-        unsigned["verificationMethods"][labels.KEY_ID] = self.key.did_key
-        unsigned["services"][labels.SERVICE_ID] = {"type": labels.SERVICE_TYPE, "endpoint": self.origin}
-        return plc.sign(unsigned, self._rotation)
 
     async def _query(self, request: Request) -> Answer:
         if self.faults.down:

@@ -210,9 +210,12 @@ class Network:
         return {"uri": uri, "cid": cid.to_text(found[0])}
 
     async def add_labeler(self, name: str = "labeler") -> Labeler:
-        """A labeler on a port of its own; its faults go by this name."""
+        """An account that is a labeler, on a port of its own; its faults go by this name."""
+        account = self.create_account(f"{name}.test")
+        policies = {"policies": {"labelValues": []}, "createdAt": iso_ms(self.state.clock.now_us())}
+        self.put(account.did, "app.bsky.labeler.service", policies, "self")
         listening = listen_for([name], 0, {})[name]
-        labeler = Labeler(self.state, name, f"http://localhost:{listening.getsockname()[1]}")
+        labeler = Labeler(self.state, account.did, f"http://localhost:{listening.getsockname()[1]}")
         self.faults[name] = labeler.faults
         await self._servers.add_stream(labeler.server(), listening)
         return labeler

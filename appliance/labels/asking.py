@@ -28,7 +28,7 @@ ACTORS_AT_ONCE = 20
 PER_PAGE = 250
 # Of one question: a labeler that has more to say about twenty accounts is cut short, and that is logged.
 PAGES_MAX = 200
-POLL_S = 15.0
+POLL_S = 5.0
 AGAIN_MIN_S = 5.0
 AGAIN_MAX_S = 3600.0
 

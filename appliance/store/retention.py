@@ -19,9 +19,8 @@ class Old(NamedTuple):
 
 
 # How strangers stand to members: follows, blocks, list items, and blocks by lists with members on them (kinds
-# 3 to 6), those lists (collection 9), who vouches for a member (18)
-# or for somebody tracked (kind 8). These hold until they are taken back,
-# however old they are.
+# 3 to 6), those lists (collection 9), who vouches for a member (18) or for somebody tracked (kind 8), lists
+# by which members mute or block and who is on them. These hold until they are taken back, however old they are.
 _OF_MEMBERS = """
 (EXISTS (SELECT 1 FROM link l JOIN member m ON m.actor = l.subject WHERE l.id = r.id AND l.kind IN (3, 4, 6))
  OR EXISTS (SELECT 1 FROM link l JOIN link i ON i.kind = 6 AND i.actor = l.subject AND i.waiting = 0
@@ -30,6 +29,12 @@ _OF_MEMBERS = """
   AND i.subject = m.actor AND i.waiting = 0))
  OR (r.collection = 18 AND r.state = 1 AND EXISTS (SELECT 1 FROM member m JOIN actor a ON a.id = m.actor
   WHERE a.did = json_extract(r.body, '$.subject')))
+ OR (r.collection IN (9, 10) AND EXISTS (
+  SELECT 1 FROM (SELECT r.id AS list WHERE r.collection = 9 UNION ALL
+    SELECT i.actor FROM link i WHERE i.id = r.id AND i.kind = 6) AS lists
+  WHERE EXISTS (SELECT 1 FROM list_mute WHERE list_mute.list = lists.list)
+   OR EXISTS (SELECT 1 FROM link b JOIN member m ON m.actor = b.actor
+    WHERE b.kind = 5 AND b.subject = lists.list AND b.waiting = 0)))
  OR EXISTS (SELECT 1 FROM link l JOIN repo ON repo.actor = l.subject WHERE l.id = r.id AND l.kind = 8))
 """
 
