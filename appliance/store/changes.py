@@ -36,7 +36,14 @@ NOTHING = Changed()
 
 # (table, event, what to note). Nobody keeps that an id has no row: new actors need no note.
 _WATCHED = (
-    ("record", "UPDATE OF takedown", "changed_record(NEW.id), changed_actor(NEW.actor)"),
+    (
+        "record",
+        "UPDATE OF takedown",
+        (
+            "changed_record(NEW.id), changed_actor(NEW.actor),"
+            " (SELECT changed_actor(subject) FROM link WHERE id = NEW.id AND kind = 8)"
+        ),
+    ),
     ("actor", "UPDATE OF did, handle, status, takedown", "changed_actor(NEW.id)"),
     ("actor", "DELETE", "changed_actor(OLD.id)"),
     *(

@@ -20,7 +20,8 @@ class Old(NamedTuple):
 
 # How strangers stand to members: follows, blocks, list items, and blocks by lists with members on them (kinds
 # 3 to 6), those lists (collection 9), who vouches for a member (18) or for somebody tracked (kind 8), lists
-# by which members mute or block and who is on them. These hold until they are taken back, however old they are.
+# by which members mute or block and who is on them. These hold until they are taken back, however old they
+# are.
 _OF_MEMBERS = """
 (EXISTS (SELECT 1 FROM link l JOIN member m ON m.actor = l.subject WHERE l.id = r.id AND l.kind IN (3, 4, 6))
  OR EXISTS (SELECT 1 FROM link l JOIN link i ON i.kind = 6 AND i.actor = l.subject AND i.waiting = 0
@@ -35,7 +36,8 @@ _OF_MEMBERS = """
   WHERE EXISTS (SELECT 1 FROM list_mute WHERE list_mute.list = lists.list)
    OR EXISTS (SELECT 1 FROM link b JOIN member m ON m.actor = b.actor
     WHERE b.kind = 5 AND b.subject = lists.list AND b.waiting = 0)))
- OR EXISTS (SELECT 1 FROM link l JOIN repo ON repo.actor = l.subject WHERE l.id = r.id AND l.kind = 8))
+ OR EXISTS (SELECT 1 FROM link l JOIN repo ON repo.actor = l.subject AND repo.refs > 0
+  WHERE l.id = r.id AND l.kind = 8))
 """
 
 # Who names r, who names those, and so on: what protects r is one among them who is tracked, young, or

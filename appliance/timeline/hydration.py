@@ -182,9 +182,8 @@ class State:
     def load_actors(self, ids: Collection[int]) -> None:
         """Actors and their cards."""
         self.people.update(ids)
-        if self.shared.verifiers:
-            self._load_verifications(ids)
-        missing = [i for i in ids if i not in self.actors]
+        wanted = {*ids, *self._verifiers_of(ids)} if self.shared.verifiers else ids
+        missing = [i for i in wanted if i not in self.actors]
         if not missing:
             return
         rows = actor_reads.actors(self.reader, missing)
@@ -195,18 +194,18 @@ class State:
         self.cards.update(self._cards(rows, records))
         self.actors.update((row.id, row) for row in rows)
 
-    def _load_verifications(self, ids: Collection[int]) -> None:
-        """Who of the trusted verifiers vouches for these, and the verifiers themselves."""
+    def _verifiers_of(self, ids: Collection[int]) -> set[int]:
+        """Read who of the trusted verifiers vouches for these: actors of whom names are shown."""
         missing = [i for i in ids if i not in self.verified]
-        if not missing:
-            return
-        issuers = [actor_reads.find_actor(self.reader, did) for did in self.shared.verifiers]
-        found: dict[int, list[Verification]] = {}
-        for row in actor_reads.verifications(self.reader, missing, [i for i in issuers if i is not None]):
-            if row.takedown is None:
-                found.setdefault(row.subject, []).append(row)
-        self.verified.update((i, tuple(found.get(i, ()))) for i in missing)
-        self.load_actors({row.issuer for i in ids for row in self.verified[i]})
+        if missing:
+            issuers = [actor_reads.find_actor(self.reader, did) for did in self.shared.verifiers]
+            found: dict[int, list[Verification]] = {}
+            known = [i for i in issuers if i is not None]
+            for row in actor_reads.verifications(self.reader, missing, known):
+                if row.takedown is None:
+                    found.setdefault(row.subject, []).append(row)
+            self.verified.update((i, tuple(found.get(i, ()))) for i in missing)
+        return {row.issuer for i in ids for row in self.verified[i]}
 
     def _cards(self, rows: list[ActorRow], records: dict[int, list[SelfRecord]]) -> dict[int, Card]:
         cache = self.shared.fragments
