@@ -145,7 +145,8 @@ CREATE INDEX post_by_quote ON post (quote, sort_ms, tie) WHERE quote IS NOT NULL
 -- kind: 1 like, 2 repost (subject: record) · 3 follow, 4 block (subject: actor)
 --       5 list block (subject: the list's record)
 --       6 list item (actor: the list's record id, subject: actor)
---       7 joined by a starter pack (subject: record; the link is the profile's); later kinds get their number here
+--       7 joined by a starter pack (subject: record; the link is the profile's)
+--       8 verification (subject: actor); later kinds get their number here
 -- Of several records for one pair the first to arrive counts; the others wait (waiting = 1).
 CREATE TABLE link (
   id INTEGER PRIMARY KEY REFERENCES record (id),
@@ -179,6 +180,18 @@ CREATE TABLE actor_count (
   posts INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
+-- owner: backfill · index · what an outside index of backlinks counts: kept for a while, and never mixed with our own numbers.
+CREATE TABLE outside_count (
+  target TEXT PRIMARY KEY,         -- address of a post, or a DID
+  likes INTEGER NOT NULL,
+  reposts INTEGER NOT NULL,
+  replies INTEGER NOT NULL,
+  quotes INTEGER NOT NULL,
+  followers INTEGER NOT NULL,
+  asked_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outside_count_by_age ON outside_count (asked_us);
+
 -- owner: labels · index · newest statement of a labeler about a subject.
 CREATE TABLE label (
   src TEXT NOT NULL,
@@ -188,7 +201,30 @@ CREATE TABLE label (
   neg INTEGER NOT NULL DEFAULT 0,
   cts TEXT NOT NULL,
   exp TEXT,
+  sig BLOB,                        -- the labeler's signature, checked before
+  cts_us INTEGER NOT NULL DEFAULT 0,  -- cts as a number: of several about one thing the latest holds
   PRIMARY KEY (uri, src, val, cid)
+) STRICT, WITHOUT ROWID;
+
+-- owner: labels · state · how far each labeler was heard: its position changes only in the transaction of its labels.
+CREATE TABLE labeler (
+  did TEXT PRIMARY KEY,
+  endpoint TEXT NOT NULL,          -- whose numbers seq counts
+  key TEXT NOT NULL,               -- did:key of #atproto_label with which its labels were checked last
+  seq INTEGER,                     -- NULL: nothing heard yet
+  asked_to INTEGER NOT NULL DEFAULT 0,  -- what it says of actors up to this id was asked for, and comes by the stream since
+  labels INTEGER NOT NULL DEFAULT 0,    -- rows of label that are its own
+  refused INTEGER NOT NULL DEFAULT 0,   -- labels that were not its own, or not signed by it
+  heard_us INTEGER,
+  error TEXT NOT NULL DEFAULT ''   -- why it is not heard now
+) STRICT, WITHOUT ROWID;
+
+-- owner: labels · private · labelers that members' clients asked for lately.
+CREATE TABLE labeler_subscription (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  did TEXT NOT NULL,
+  seen_us INTEGER NOT NULL,        -- when it was asked for last, to the day
+  PRIMARY KEY (viewer, did)
 ) STRICT, WITHOUT ROWID;
 
 -- ---------------------------------------------------------------- private things of a viewer

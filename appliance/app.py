@@ -23,18 +23,22 @@ from quart import Blueprint, Response
 from appliance import __version__, telemetry
 from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
+from appliance.auth.pds_sessions import PdsSessions
 from appliance.auth.secrets import Secrets, open_secrets
 from appliance.backfill.archive import Archive
 from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.catch_up import CatchUp
 from appliance.backfill.fetcher import Fetcher
+from appliance.backfill.lists_in_force import ListsInForce
 from appliance.backfill.looking_back import LookingBack
 from appliance.backfill.newest import Newest
 from appliance.backfill.on_demand import OnDemand
+from appliance.backfill.outside_counts import Counting
 from appliance.backfill.pruner import Pruner
 from appliance.backfill.schedule import Schedule
 from appliance.backfill.tools import make_tools
+from appliance.backfill.vouching import Vouching
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Unavailable
@@ -46,11 +50,14 @@ from appliance.ingest import accounts
 from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
+from appliance.labels.labelers import Labelers
+from appliance.labels.subscriptions import Subscriptions
 from appliance.media.images import Images
 from appliance.media.renderer import Renderer
 from appliance.media.videos import Videos
 from appliance.members import admission
 from appliance.members.feed_door import FeedDoor
+from appliance.members.importing import Importing
 from appliance.ops import control, measures, reaching
 from appliance.ops.auditing import audit_command
 from appliance.ops.commands import commands
@@ -98,6 +105,7 @@ from appliance.xrpc import (
     reads,
     search,
 )
+from appliance.xrpc import importing as own_import
 from appliance.xrpc.feeds import FeedCalls
 from appliance.xrpc.member_calls import member_calls
 
@@ -159,7 +167,9 @@ async def operate(settings: Settings, command: str, arguments: list[str]) -> Any
     async with _alone(lock, settings, clock) as (database, outbound, identities):
         publishing = Publishing(database, identities, outbound, settings, clock)
         status = Status(database, clock, None)
-        known = commands(database, identities, publishing, settings, clock, status)
+        secrets = open_secrets(settings)
+        importing = Importing(database, PdsSessions(database, outbound, secrets, clock), clock)
+        known = commands(database, identities, publishing, importing, settings, clock, status)
         return await known[command](arguments)
 
 
@@ -252,6 +262,10 @@ async def build(
     newest = Newest(database, fetcher, rules, clock)
     views = OnDemand(database, identities, fetcher, newest, settings, clock, opened=schedule.opened)
     stack.push_async_callback(views.close)
+    if settings.constellation_url:
+        counting = Counting(database, outbound, settings.constellation_url, clock)
+        views.answering.uncounted = counting.want
+        supervisor.start("outside counts", counting.run)
     repositories = Repos(database, auth.pds_sessions, applier, clock)
     writer = Writer(database, auth.web_sessions, repositories, identities.resolve_handle, clock)
 
@@ -260,6 +274,9 @@ async def build(
     supervisor.start("auditor", schedule.run)
     supervisor.start("fetcher", fetcher.run)
     supervisor.start("pruner", Pruner(database, settings, clock).run)
+    supervisor.start("lists in force", ListsInForce(database, fetcher, rules, clock).run)
+    if settings.verifiers:
+        supervisor.start("verifications", Vouching(database, fetcher, settings.verifiers, rules, clock).run)
     supervisor.start("looking back", LookingBack(database, clock).run)
     supervisor.start("ingest", pipeline.run)
     told = NotificationViews(views.answering)
@@ -268,6 +285,11 @@ async def build(
     archive = Archive(database, outbound, applier, settings, clock)
     if archive.usable:
         supervisor.start("archive", archive.run)
+
+    subscriptions = Subscriptions(database, clock, fetcher.want)
+    if settings.labeler_streams_max:
+        listening = Labelers(database, outbound, identities, subscriptions, settings, clock)
+        supervisor.start("labelers", listening.run)
 
     def reached_us() -> int | None:
         lag_s = pipeline.lag_s()
@@ -287,6 +309,7 @@ async def build(
     async def refresh() -> None:
         measures.update(await status.look())
 
+    importing = Importing(database, auth.pds_sessions, clock)
     methods = [
         *reads.methods(views, settings, __version__),
         *graph.methods(GraphViews(views.answering)),
@@ -298,6 +321,7 @@ async def build(
         *private.methods(database, clock),
         *drafts.methods(database, clock),
         *export.methods(database, clock),
+        *own_import.methods(importing),
         *(admin.methods(database) if settings.admin_password else []),
     ]
     publishing = Publishing(database, identities, outbound, settings, clock)
@@ -341,7 +365,7 @@ async def build(
             control.control(
                 secrets.subkey("control"),
                 clock,
-                commands(database, identities, publishing, settings, clock, status),
+                commands(database, identities, publishing, importing, settings, clock, status),
                 {"audit": audit_command(database, identities, auditor, clock)},
             ),
             _well_known(settings, secrets, vapid),
@@ -349,7 +373,9 @@ async def build(
             blob_ways(partial(_locate_blob, database, identities)),
         ],
     )
-    calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
+    calls = member_calls(
+        auth, repositories, settings, cast(asgi.App, website), passing=subscriptions.preferences
+    )
     return asgi.Front(
         methods,
         auth.viewers.authenticate,
@@ -358,11 +384,14 @@ async def build(
         rest=calls,
         rest_has=lambda nsid: calls.has(nsid) or nsid == GET_BLOB,
         goes_elsewhere=calls.goes_elsewhere,
+        asked_for=subscriptions.heard,
     )
 
 
 def _rules(settings: Settings) -> Rules:
-    return Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
+    return Rules(
+        partial(lexicons.validate_record, published=True), settings.store_scope, frozenset(settings.verifiers)
+    )
 
 
 async def back_up(settings: Settings, target: Path) -> backups.Copied:

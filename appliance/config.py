@@ -62,6 +62,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     session_secret: Annotated[str, _setting("Key of sessions and sealed tokens. Better left empty: a key file is then made in DATA_DIR.")] = ""
     admin_password: Annotated[str, _setting("Password of Basic admin calls; empty switches them off.")] = ""
     labelers: Annotated[tuple[str, ...], _setting("DIDs of labelers applied when a client names none.")] = ("did:plc:ar7c4by46qjdydhdevvrndac",)
+    constellation_url: Annotated[str, _setting("Origin of an index of backlinks that speaks Constellation's wire, e.g. https://constellation.microcosm.blue: numbers of everybody's likes, reposts, answers, quotes and followers are asked of it for what members look at, and marked where they are shown. It learns which posts those are. Empty: only what is known here is counted.")] = ""
+    verifiers: Annotated[tuple[str, ...], _setting("DIDs of accounts whose verifications of others are shown, as with the blue tick of the official app. Empty: nobody's.")] = ()
+    labeler_streams_max: Annotated[int, _setting("So many labelers are listened to at most: those of LABELERS, then those that most members ask for. 0: none, and no labels but what authors say themselves."), Meta(ge=0, le=500)] = 32
 
     store_scope: Annotated[Literal["tracked", "network"], _setting("Keep tracked accounts only, or everything the stream carries.")] = "tracked"
     data_retention_days: Annotated[int, _setting("Strangers' records that nothing tracked shows any more go after this many days."), Meta(ge=1)] = 30
@@ -191,6 +194,11 @@ def check(settings: Settings) -> None:
         archive.scheme not in ("http", "https") or not archive.netloc or archive.path.strip("/")
     ):
         raise BadInput("ARCHIVE_URL is an origin: https:// and a host name")
+    outside = urlsplit(settings.constellation_url)
+    if settings.constellation_url and (
+        outside.scheme not in ("http", "https") or not outside.netloc or outside.path.strip("/")
+    ):
+        raise BadInput("CONSTELLATION_URL is an origin: https:// and a host name")
     if settings.handle_resolvers and not settings.allow_loopback:
         raise BadInput("HANDLE_RESOLVERS is honoured only with ALLOW_LOOPBACK")
 

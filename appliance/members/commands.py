@@ -56,6 +56,14 @@ async def remove(database: Database, identities: Identities, clock: Clock, who: 
     return did
 
 
+async def did_of(database: Database, who: str) -> str:
+    """The DID of a member, by DID or handle. Raises NotFound for others."""
+    did = who if syntax.is_did(who) else await _member_by_handle(database, who)
+    if did is None:
+        raise NotFound(f"{who} is not a member")
+    return did
+
+
 async def export(database: Database, clock: Clock, who: str) -> dict[str, Any]:
     """Everything that is kept here about this member and nowhere else. Raises NotFound for others."""
     did = who if syntax.is_did(who) else await _member_by_handle(database, who)

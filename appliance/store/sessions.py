@@ -54,6 +54,13 @@ class PdsSession(NamedTuple):
     pds_now: str | None
 
 
+class SignedIn(NamedTuple):
+    """A usable sign-in of a member."""
+
+    actor: int
+    pds_session: int
+
+
 class Standing(NamedTuple):
     """What decides whether an account may ask as itself."""
 
@@ -151,6 +158,17 @@ def find_pds_session(reader: Reader, pds_session: int) -> PdsSession | None:
         (pds_session,),
     )
     return None if row is None else PdsSession(*row)
+
+
+def newest_of(reader: Reader, did: str) -> SignedIn | None:
+    """The member's latest sign-in at his PDS that is of use; None where there is none."""
+    row = reader.one(
+        "SELECT p.actor, p.id FROM pds_session p JOIN actor a ON a.id = p.actor"
+        " JOIN member m ON m.actor = a.id"
+        " WHERE a.did = ? AND p.dead IS NULL ORDER BY p.refreshed_us DESC, p.id DESC LIMIT 1",
+        (did,),
+    )
+    return None if row is None else SignedIn(*row)
 
 
 def remove_pds_session(tx: Transaction, pds_session: int) -> None:

@@ -48,7 +48,8 @@ class Front:
     """Answers the methods it has; what is not XRPC, or a method of somebody else, goes on to ``rest``.
 
     So does a call of any name for which ``goes_elsewhere(nsid, scope)``: its headers name another service.
-    Without ``rest``, or with a method that ``rest`` does not know either, the answer is 501.
+    Without ``rest``, or with a method that ``rest`` does not know either, the answer is 501. ``asked_for``
+    hears which labelers a member's client names.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Front:
         rest: App | None = None,
         rest_has: Callable[[str], bool] | None = None,
         goes_elsewhere: Callable[[str, Message], bool] | None = None,
+        asked_for: Callable[[str, list[str]], None] = lambda _member, _labelers: None,
     ) -> None:
         self._methods = {method.nsid: method for method in methods}
         self._authenticate = authenticate
@@ -69,6 +71,7 @@ class Front:
         self._rest = rest
         self._rest_has = rest_has
         self._goes_elsewhere = goes_elsewhere
+        self._asked_for = asked_for
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
@@ -157,6 +160,8 @@ class Front:
             caller = await self._authenticate(authorization, method.nsid, procedure=method.procedure)
         if caller is None:
             raise Refused("Authentication Required", name="AuthMissing")
+        if wanted and caller.member:
+            self._asked_for(caller.did, [labeler.did for labeler in wanted])
         return Asker(did=caller.did, member=caller.member, labelers=wanted), caller
 
     def _is_operator(self, authorization: str) -> bool:

@@ -53,6 +53,7 @@ _TO_PDS = frozenset(
         "app.bsky.actor.putPreferences",
     }
 )
+_PREFERENCES = ("app.bsky.actor.getPreferences", "app.bsky.actor.putPreferences")
 _TO_PDS_PREFIX = "chat.bsky."
 _OF_A_PDS = (
     "com.atproto.admin.",
@@ -165,10 +166,20 @@ class MemberCalls:
             return error_reply(500, "InternalServerError", "Internal Server Error")
 
 
-def member_calls(auth: Auth, repos: Repos, settings: Settings, rest: App | None = None) -> MemberCalls:
-    """The session methods, the repository procedures, and what else a member's PDS answers."""
+def member_calls(
+    auth: Auth,
+    repos: Repos,
+    settings: Settings,
+    rest: App | None = None,
+    *,
+    passing: Callable[[str, Any], None] = lambda _member, _preferences: None,
+) -> MemberCalls:
+    """The session methods, the repository procedures, and what else a member's PDS answers.
+
+    ``passing`` hears the preferences that a member's client reads or writes.
+    """
     sessions = _Sessions(auth, settings)
-    forwarding = _Forwarding(auth, repos)
+    forwarding = _Forwarding(auth, repos, passing)
     handlers: dict[str, Handler] = {
         CREATE_SESSION: sessions.create,
         GET_SESSION: sessions.get,
@@ -224,9 +235,10 @@ class _Sessions:
 
 
 class _Forwarding:
-    def __init__(self, auth: Auth, repos: Repos) -> None:
+    def __init__(self, auth: Auth, repos: Repos, passing: Callable[[str, Any], None]) -> None:
         self._auth = auth
         self._repos = repos
+        self._passing = passing
 
     async def write(self, request: Request) -> Reply:
         session = await _session(self._auth, request)
@@ -270,7 +282,17 @@ class _Forwarding:
             content=content,
             headers=headers,
         )
+        if answer.ok and request.nsid in _PREFERENCES:
+            self._passing(session.did, _preferences(answer.body if content is None else content))
         return _passed_on(answer)
+
+
+def _preferences(body: bytes) -> Any:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return value.get("preferences") if isinstance(value, dict) else None
 
 
 async def _session(auth: Auth, request: Request) -> Session:

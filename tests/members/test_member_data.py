@@ -48,6 +48,9 @@ async def test_a_member_takes_everything_along_and_leaves_nothing(tmp_path: Path
                     (who,),
                 )
                 tx.run(
+                    "INSERT INTO labeler_subscription (viewer, did, seen_us) VALUES (?, 'did:x', 1)", (who,)
+                )
+                tx.run(
                     "INSERT INTO push_subscription (viewer, endpoint, receiver, secret, created_us)"
                     " VALUES (?, ?, CAST('SECRET' AS BLOB), CAST('SECRET' AS BLOB), 1)",
                     (who, f"https://push.test/SECRET{name}"),

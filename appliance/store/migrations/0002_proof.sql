@@ -277,3 +277,45 @@ CREATE TABLE draft (
   updated_us INTEGER NOT NULL,
   PRIMARY KEY (viewer, key)
 ) STRICT, WITHOUT ROWID;
+
+ALTER TABLE label ADD COLUMN sig BLOB;
+ALTER TABLE label ADD COLUMN cts_us INTEGER NOT NULL DEFAULT 0;
+
+-- owner: labels · state · how far each labeler was heard: its position changes only in the transaction of its labels.
+CREATE TABLE labeler (
+  did TEXT PRIMARY KEY,
+  endpoint TEXT NOT NULL,          -- whose numbers seq counts
+  key TEXT NOT NULL,               -- did:key of #atproto_label with which its labels were checked last
+  seq INTEGER,                     -- NULL: nothing heard yet
+  asked_to INTEGER NOT NULL DEFAULT 0,  -- what it says of actors up to this id was asked for, and comes by the stream since
+  labels INTEGER NOT NULL DEFAULT 0,    -- rows of label that are its own
+  refused INTEGER NOT NULL DEFAULT 0,   -- labels that were not its own, or not signed by it
+  heard_us INTEGER,
+  error TEXT NOT NULL DEFAULT ''   -- why it is not heard now
+) STRICT, WITHOUT ROWID;
+
+-- owner: labels · private · labelers that members' clients asked for lately.
+CREATE TABLE labeler_subscription (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  did TEXT NOT NULL,
+  seen_us INTEGER NOT NULL,        -- when it was asked for last, to the day
+  PRIMARY KEY (viewer, did)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO link (id, kind, actor, subject, sort_ms, tie, waiting)
+  SELECT r.id, 8, r.actor, a.id, r.sort_ms, r.tie,
+    row_number() OVER (PARTITION BY r.actor, a.id ORDER BY r.id) > 1
+  FROM record r JOIN actor a ON a.did = json_extract(r.body, '$.subject')
+  WHERE r.collection = 18 AND r.state = 1 AND r.sort_ms IS NOT NULL;
+
+-- owner: backfill · index · what an outside index of backlinks counts: kept for a while, and never mixed with our own numbers.
+CREATE TABLE outside_count (
+  target TEXT PRIMARY KEY,         -- address of a post, or a DID
+  likes INTEGER NOT NULL,
+  reposts INTEGER NOT NULL,
+  replies INTEGER NOT NULL,
+  quotes INTEGER NOT NULL,
+  followers INTEGER NOT NULL,
+  asked_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outside_count_by_age ON outside_count (asked_us);
