@@ -277,3 +277,18 @@ CREATE TABLE draft (
   updated_us INTEGER NOT NULL,
   PRIMARY KEY (viewer, key)
 ) STRICT, WITHOUT ROWID;
+
+-- owner: writes · private · what a member had written at their server from here, without content, for a month.
+-- The key is kept before it is sent: a lost outcome is settled by looking, and nothing is written twice.
+CREATE TABLE written (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  form TEXT NOT NULL,              -- which form or button it was; '' where nobody repeats it
+  action TEXT NOT NULL CHECK (action IN ('create', 'update', 'delete')),
+  collection TEXT NOT NULL,
+  rkey TEXT NOT NULL,
+  at_us INTEGER NOT NULL,
+  outcome TEXT NOT NULL DEFAULT 'sent' CHECK (outcome IN ('sent', 'done', 'refused', 'unknown'))
+) STRICT;
+CREATE INDEX written_of_form ON written (actor, form);
+CREATE INDEX written_by_time ON written (at_us);
