@@ -23,6 +23,7 @@ from quart import Blueprint, Response
 from appliance import __version__, telemetry
 from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
+from appliance.auth.budgets import Budgets
 from appliance.auth.secrets import Secrets, open_secrets
 from appliance.backfill.archive import Archive
 from appliance.backfill.audit import Auditor
@@ -253,8 +254,10 @@ async def build(
     views = OnDemand(database, identities, fetcher, newest, settings, clock, opened=schedule.opened)
     stack.push_async_callback(views.close)
     repositories = Repos(database, auth.pds_sessions, applier, clock)
+    stack.push_async_callback(repositories.close)
     writer = Writer(database, auth.web_sessions, repositories, identities.resolve_handle, clock)
 
+    supervisor.start("writes", repositories.run)
     supervisor.start("identities", identities.run)
     supervisor.start("backfill", backfill.run)
     supervisor.start("auditor", schedule.run)
@@ -326,6 +329,7 @@ async def build(
         partial(_is_shown, database),
         cache_bytes=VIDEO_CACHE_BYTES,
     )
+    budgets = Budgets(settings, clock)
     guard = Guard(secrets.subkey("forms"), settings.origin, _outside_origin(settings))
     frame = Frame(guard, auth.web_sessions, clock, settings.origin)
     website = site(
@@ -336,7 +340,7 @@ async def build(
         Writing(writer),
         images,
         [
-            probes(watch, refresh, telemetry.REGISTRY, settings.admin_password),
+            probes(watch, refresh, telemetry.REGISTRY, settings.admin_password, budgets),
             status_page(frame, status.public),
             control.control(
                 secrets.subkey("control"),
@@ -348,8 +352,9 @@ async def build(
             videos(moving),
             blob_ways(partial(_locate_blob, database, identities)),
         ],
+        budgets,
     )
-    calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
+    calls = member_calls(auth, repositories, settings, cast(asgi.App, website), budgets=budgets)
     return asgi.Front(
         methods,
         auth.viewers.authenticate,
@@ -358,6 +363,7 @@ async def build(
         rest=calls,
         rest_has=lambda nsid: calls.has(nsid) or nsid == GET_BLOB,
         goes_elsewhere=calls.goes_elsewhere,
+        budgets=budgets,
     )
 
 

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from appliance.auth.budgets import Budgets, Kind, Left, of_address
 from appliance.errors import ApplianceError, BadInput, Refused
 from appliance.protocol import lexicons
 from appliance.timeline import labelers
@@ -27,6 +28,7 @@ from appliance.xrpc.replies import (
     empty_reply,
     error_reply,
     json_reply,
+    limit_headers,
     preflight,
     reply_to,
 )
@@ -61,6 +63,7 @@ class Front:
         rest: App | None = None,
         rest_has: Callable[[str], bool] | None = None,
         goes_elsewhere: Callable[[str, Message], bool] | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         self._methods = {method.nsid: method for method in methods}
         self._authenticate = authenticate
@@ -69,6 +72,7 @@ class Front:
         self._rest = rest
         self._rest_has = rest_has
         self._goes_elsewhere = goes_elsewhere
+        self._budgets = budgets
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
@@ -118,12 +122,14 @@ class Front:
         headers = _single(scope["headers"])
         query = scope.get("query_string", b"")
         parameters = _parameters(method.nsid, query) if method.authenticate is not None else None
-        asker, caller = await self._who(method, headers, parameters)
+        client = of_address((named_by_proxy(scope).get("client") or ("",))[0])
+        asker, caller = await self._known(method, headers, parameters, client)
+        left = self._taken(method, asker, client)
         if parameters is None:
             parameters = _parameters(method.nsid, query)
         body = await _body(method.nsid, headers, receive) if method.procedure else None
         answer = await method.run(Call(asker, parameters, body, caller, headers))
-        more: list[Header] = []
+        more = limit_headers(left)
         if answer.rev is not None:
             more.append((b"atproto-repo-rev", answer.rev.encode()))
         if answer.labelers:
@@ -133,6 +139,26 @@ class Front:
         if answer.error is not None:
             return reply_to(answer.error, *more)
         return json_reply(answer.body, *more) if answer.body else empty_reply()
+
+    async def _known(
+        self, method: Method, headers: dict[bytes, str], parameters: dict[str, Any] | None, client: str
+    ) -> tuple[Asker, Caller | None]:
+        """As ``_who``; what proves nothing is counted against the address that it came from."""
+        if self._budgets is None or b"authorization" not in headers:
+            return await self._who(method, headers, parameters)
+        wrong: Kind = "admin" if headers[b"authorization"][:6].lower() == "basic " else "bad_tokens"
+        self._budgets.check(wrong, client)
+        try:
+            return await self._who(method, headers, parameters)
+        except Refused:
+            self._budgets.take(wrong, client)
+            raise
+
+    def _taken(self, method: Method, asker: Asker, client: str) -> Left | None:
+        if self._budgets is None or asker.operator:
+            return None
+        kind = method.counts or ("member" if asker.did else "guest")
+        return self._budgets.take(kind, asker.did or client)
 
     async def _who(
         self, method: Method, headers: dict[bytes, str], parameters: dict[str, Any] | None

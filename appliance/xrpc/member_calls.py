@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 import orjson
 
+from appliance.auth.budgets import Budgets, Exceeded, Kind, of_address
 from appliance.auth.parts import Auth
 from appliance.auth.sign_in import Credentials, has_app_password_shape
 from appliance.auth.xrpc_sessions import Begun
@@ -35,6 +36,7 @@ GET_SESSION = "com.atproto.server.getSession"
 REFRESH_SESSION = "com.atproto.server.refreshSession"
 DELETE_SESSION = "com.atproto.server.deleteSession"
 UPLOAD_BLOB = "com.atproto.repo.uploadBlob"
+CREATE_REPORT = "com.atproto.moderation.createReport"
 
 SESSION_BODY_MAX = 10_000
 QUERY_MAX_BYTES = 64_000
@@ -48,7 +50,7 @@ _TO_PDS = frozenset(
         "com.atproto.repo.describeRepo",
         "com.atproto.repo.listMissingBlobs",
         "com.atproto.server.getServiceAuth",
-        "com.atproto.moderation.createReport",
+        CREATE_REPORT,
         "app.bsky.actor.getPreferences",
         "app.bsky.actor.putPreferences",
     }
@@ -148,6 +150,8 @@ class MemberCalls:
             )
             _check_verb(request)
             return await self._handlers.get(nsid, self._to_pds)(request)
+        except Exceeded as error:
+            return reply_to(error)
         except Unavailable as error:
             if error.name == "RateLimitExceeded":
                 wait = b"%d" % max(1, round(error.retry_after_s or 60))
@@ -165,10 +169,18 @@ class MemberCalls:
             return error_reply(500, "InternalServerError", "Internal Server Error")
 
 
-def member_calls(auth: Auth, repos: Repos, settings: Settings, rest: App | None = None) -> MemberCalls:
+def member_calls(
+    auth: Auth,
+    repos: Repos,
+    settings: Settings,
+    rest: App | None = None,
+    *,
+    budgets: Budgets | None = None,
+) -> MemberCalls:
     """The session methods, the repository procedures, and what else a member's PDS answers."""
-    sessions = _Sessions(auth, settings)
-    forwarding = _Forwarding(auth, repos)
+    budgets = budgets or Budgets(settings, auth.clock)
+    sessions = _Sessions(auth, settings, budgets)
+    forwarding = _Forwarding(auth, repos, budgets)
     handlers: dict[str, Handler] = {
         CREATE_SESSION: sessions.create,
         GET_SESSION: sessions.get,
@@ -181,12 +193,14 @@ def member_calls(auth: Auth, repos: Repos, settings: Settings, rest: App | None 
 
 
 class _Sessions:
-    def __init__(self, auth: Auth, settings: Settings) -> None:
+    def __init__(self, auth: Auth, settings: Settings, budgets: Budgets) -> None:
         self._auth = auth
         self._settings = settings
+        self._budgets = budgets
 
     async def create(self, request: Request) -> Reply:
         self._check_on()
+        self._budgets.take("guest", of_address(request.client))
         body = _json(request.nsid, await request.read(SESSION_BODY_MAX))
         if not self._settings.main_passwords and not has_app_password_shape(body["password"]):
             raise Refused("Sign in with an app password: make one in the settings of your account")
@@ -198,10 +212,11 @@ class _Sessions:
 
     async def refresh(self, request: Request) -> Reply:
         self._check_on()
+        self._budgets.take("guest", of_address(request.client))
         return _session_reply(await self._auth.xrpc_sessions.refresh(request.authorization))
 
     async def get(self, request: Request) -> Reply:
-        session = await _session(self._auth, request)
+        session = await _session(self._auth, request, self._budgets, "member")
         answer: dict[str, Any] = {
             "did": session.did,
             "handle": session.handle or "handle.invalid",
@@ -224,17 +239,18 @@ class _Sessions:
 
 
 class _Forwarding:
-    def __init__(self, auth: Auth, repos: Repos) -> None:
+    def __init__(self, auth: Auth, repos: Repos, budgets: Budgets) -> None:
         self._auth = auth
         self._repos = repos
+        self._budgets = budgets
 
     async def write(self, request: Request) -> Reply:
-        session = await _session(self._auth, request)
+        session = await _session(self._auth, request, self._budgets, "writes")
         body = _json(request.nsid, await request.read(BODY_MAX_BYTES))
         return _passed_on(await self._repos.forward(session, request.nsid, body))
 
     async def upload(self, request: Request) -> Reply:
-        session = await _session(self._auth, request)
+        session = await _session(self._auth, request, self._budgets, "uploads")
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > BLOB_MAX_BYTES:
             raise BadInput("That is too large", name="PayloadTooLarge")
@@ -252,7 +268,8 @@ class _Forwarding:
         return _passed_on(answer)
 
     async def call(self, request: Request) -> Reply:
-        session = await _session(self._auth, request)
+        kind: Kind = "reports" if request.nsid == CREATE_REPORT else "member"
+        session = await _session(self._auth, request, self._budgets, kind)
         if request.nsid.startswith(_TO_PDS_PREFIX) and "atproto-proxy" not in request.headers:
             raise BadInput("Method Not Implemented", name="MethodNotImplemented")
         headers = {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers}
@@ -273,15 +290,22 @@ class _Forwarding:
         return _passed_on(answer)
 
 
-async def _session(auth: Auth, request: Request) -> Session:
+async def _session(auth: Auth, request: Request, budgets: Budgets, kind: Kind) -> Session:
     """The session of a token of ours. A service token does not do: its sender has a PDS to ask."""
-    viewer = await auth.viewers.authenticate(
-        request.authorization, request.nsid, procedure=request.verb == "POST"
-    )
+    client = of_address(request.client)
+    budgets.check("bad_tokens", client)
+    try:
+        viewer = await auth.viewers.authenticate(
+            request.authorization, request.nsid, procedure=request.verb == "POST"
+        )
+    except Refused:
+        budgets.take("bad_tokens", client)
+        raise
     if viewer is None:
         raise Refused("Authentication Required", name="AuthMissing")
     if viewer.session is None:
         raise BadInput("Ask your own server: this needs a session of this one", name="MethodNotImplemented")
+    budgets.take(kind, viewer.did)
     return viewer.session
 
 
