@@ -9,6 +9,9 @@ import httpx
 import pytest
 
 from appliance.auth.budgets import Budgets
+from appliance.timeline.answering import Answering
+from appliance.timeline.search_views import SearchViews
+from appliance.xrpc import export, search
 from tests.auth.house import ALICE
 from tests.writes.desk import POST
 from tests.xrpc.counter import Counter
