@@ -364,7 +364,17 @@ async def build(
         rest_has=lambda nsid: calls.has(nsid) or nsid == GET_BLOB,
         goes_elsewhere=calls.goes_elsewhere,
         budgets=budgets,
+        hosts=_own_hosts(settings),
     )
+
+
+def _own_hosts(settings: Settings) -> frozenset[str]:
+    """By which names we are spoken to: the public ones, and this machine's for whatever stands in front."""
+    named = [
+        urlsplit(url).hostname or "" for url in (settings.origin, settings.image_url, settings.video_url)
+    ]
+    local = ["localhost", "127.0.0.1", "::1", settings.bind.strip("[]")]
+    return frozenset(name for name in [*named, *local, settings.appview_hostname.lower()] if name)
 
 
 def _rules(settings: Settings) -> Rules:

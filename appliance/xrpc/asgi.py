@@ -8,7 +8,7 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
@@ -42,6 +42,8 @@ PREFIX = "/xrpc/"
 BODY_MAX_BYTES = 100_000
 QUERY_MAX_BYTES = 64_000
 PARAMETERS_MAX = 1000
+# What watches over us may ask by number.
+_ANY_HOST = frozenset({"/health", "/ready"})
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class Front:
     """Answers the methods it has; what is not XRPC, or a method of somebody else, goes on to ``rest``.
 
     So does a call of any name for which ``goes_elsewhere(nsid, scope)``: its headers name another service.
+    ``hosts`` are our names: a call that means another is answered with 421. None: every name is ours.
     Without ``rest``, or with a method that ``rest`` does not know either, the answer is 501.
     """
 
@@ -64,6 +67,7 @@ class Front:
         rest_has: Callable[[str], bool] | None = None,
         goes_elsewhere: Callable[[str, Message], bool] | None = None,
         budgets: Budgets | None = None,
+        hosts: frozenset[str] = frozenset(),
     ) -> None:
         self._methods = {method.nsid: method for method in methods}
         self._authenticate = authenticate
@@ -73,9 +77,14 @@ class Front:
         self._rest_has = rest_has
         self._goes_elsewhere = goes_elsewhere
         self._budgets = budgets
+        self._hosts = hosts
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
+        if scope["type"] == "http" and self._hosts and path not in _ANY_HOST and not self._is_ours(scope):
+            message = "This server does not go by that name (APPVIEW_HOSTNAME, PUBLIC_URL)"
+            await _send(error_reply(421, "MisdirectedRequest", message), send, with_body=True)
+            return
         if scope["type"] != "http" or not path.startswith(PREFIX):
             if self._rest is None:
                 raise RuntimeError("nobody is here for what is not XRPC")
@@ -101,6 +110,16 @@ class Front:
             await _send(reply, send, with_body=False)
         else:
             await _send(await packed(reply, scope["headers"]), send, with_body=True)
+
+    def _is_ours(self, scope: Message) -> bool:
+        """Whether the caller meant us. A page of somebody else can make its own name lead here."""
+        named = [value for name, value in scope["headers"] if name == b"host"]
+        if len(named) != 1:
+            return False
+        try:
+            return (urlsplit("//" + named[0].decode("latin-1")).hostname or "") in self._hosts
+        except ValueError:
+            return False
 
     async def _reply(self, method: Method, scope: Message, receive: Receive) -> Reply:
         try:

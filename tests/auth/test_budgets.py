@@ -18,16 +18,17 @@ def budgets(clock: ManualClock, **settings: Any) -> Budgets:
 async def test_t121_beyond_the_burst_requests_pass_at_the_rate_and_others_are_not_touched() -> None:
     clock = ManualClock()
     ours = budgets(clock)
-    passed = 0
+    passed, waits = 0, []
     for _ in range(1000):
         await clock.advance(0.06)  # 1000 a minute
         try:
             ours.take("member", "did:plc:busy")
             passed += 1
         except Exceeded as error:
-            assert 0 < (error.retry_after_s or 0) <= 0.2
+            waits.append(error.retry_after_s or 0)
         if passed % 4 == 0:
             ours.take("member", f"did:plc:calm{passed % 100}")
+    assert 0 < min(waits) <= max(waits) <= 0.2
     assert 120 + 300 - 2 <= passed <= 120 + 300 + 2
 
 

@@ -84,7 +84,8 @@ async def test_t128_its_command_runs_without_privileges_and_writes_its_state_fol
     state.mkdir()
     os.chown(state, 65534, 65534)
     program.mkdir()
-    shutil.copy(pyz, program / "appliance.pyz").chmod(0o444)
+    shutil.copy(pyz, program / "appliance.pyz")
+    (program / "appliance.pyz").chmod(0o444)
     settings = program / "appliance.toml"
     settings.write_text(
         'port = 0\nallow_loopback = true\njetstream_urls = ["ws://localhost:9/subscribe"]\n'
