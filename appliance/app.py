@@ -23,6 +23,7 @@ from quart import Blueprint, Response
 from appliance import __version__, telemetry
 from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
+from appliance.auth.admin_door import AdminDoor
 from appliance.auth.budgets import Budgets
 from appliance.auth.secrets import Secrets, open_secrets
 from appliance.backfill.archive import Archive
@@ -51,6 +52,7 @@ from appliance.media.images import Images
 from appliance.media.renderer import Renderer
 from appliance.media.videos import Videos
 from appliance.members import admission
+from appliance.members.crew import Crew
 from appliance.members.feed_door import FeedDoor
 from appliance.ops import control, measures, reaching
 from appliance.ops.auditing import audit_command
@@ -74,6 +76,7 @@ from appliance.timeline.graph_views import GraphViews
 from appliance.timeline.notification_views import NotificationViews
 from appliance.timeline.own_views import OwnViews
 from appliance.timeline.search_views import SearchViews
+from appliance.web.admin import admin as admin_pages
 from appliance.web.blobs import NSID as GET_BLOB
 from appliance.web.blobs import blobs as blob_ways
 from appliance.web.frame import Frame
@@ -301,7 +304,7 @@ async def build(
         *private.methods(database, clock),
         *drafts.methods(database, clock),
         *export.methods(database, clock),
-        *(admin.methods(database) if settings.admin_password else []),
+        *(admin.methods(database, clock) if settings.admin_password else []),
     ]
     publishing = Publishing(database, identities, outbound, settings, clock)
     own_feeds = OwnFeeds(views.answering, settings.service_did, FeedDoor(database, settings, clock).admit)
@@ -332,6 +335,8 @@ async def build(
     budgets = Budgets(settings, clock)
     guard = Guard(secrets.subkey("forms"), settings.origin, _outside_origin(settings))
     frame = Frame(guard, auth.web_sessions, clock, settings.origin)
+    door = AdminDoor(auth.web_sessions, settings, clock)
+    crew = Crew(database, auth.pds_sessions.end_all, clock)
     website = site(
         frame,
         Pages(views),
@@ -345,12 +350,22 @@ async def build(
             control.control(
                 secrets.subkey("control"),
                 clock,
-                commands(database, identities, publishing, settings, clock, status),
+                commands(
+                    database,
+                    identities,
+                    publishing,
+                    settings,
+                    clock,
+                    status,
+                    auth.pds_sessions.end_all,
+                    door.link,
+                ),
                 {"audit": audit_command(database, identities, auditor, clock)},
             ),
             _well_known(settings, secrets, vapid),
             videos(moving),
             blob_ways(partial(_locate_blob, database, identities)),
+            admin_pages(frame, door, database, crew, clock, budgets),
         ],
         budgets,
     )

@@ -65,6 +65,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     main_passwords: Annotated[bool, _setting("Take an account's main password at createSession too, not app passwords alone.")] = False
     session_secret: Annotated[str, _setting("Key of sessions and sealed tokens. Better left empty: a key file is then made in DATA_DIR.")] = ""
     admin_password: Annotated[str, _setting("Password of Basic admin calls; empty switches them off.")] = ""
+    admins: Annotated[tuple[str, ...], _setting("DIDs of members to whom /admin is open; to act there they must have signed in within a quarter of an hour, or follow a link of `appliance member admin-link`.")] = ()
     labelers: Annotated[tuple[str, ...], _setting("DIDs of labelers applied when a client names none.")] = ("did:plc:ar7c4by46qjdydhdevvrndac",)
 
     store_scope: Annotated[Literal["tracked", "network"], _setting("Keep tracked accounts only, or everything the stream carries.")] = "tracked"

@@ -35,7 +35,7 @@ def probes(
     admin_password: str,
     budgets: Budgets | None = None,
 ) -> Blueprint:
-    """``refresh`` brings the registry up to date before its numbers are told. ``budgets``: of wrong passwords."""
+    """``refresh`` brings the registry up to date before it is told; ``budgets`` count wrong passwords."""
     blueprint = Blueprint("probes", __name__)
 
     @blueprint.get("/health")

@@ -55,7 +55,7 @@ class PdsSession(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What decides whether an account may ask as itself."""
+    """What decides whether an account may ask as itself. A ban counts as a takedown."""
 
     actor: int
     status: str | None
@@ -158,6 +158,11 @@ def remove_pds_session(tx: Transaction, pds_session: int) -> None:
     tx.run("DELETE FROM pds_session WHERE id = ?", (pds_session,))
 
 
+def of_actor(reader: Reader, actor: int) -> list[int]:
+    """The numbers of the actor's sign-ins."""
+    return [row[0] for row in reader.all("SELECT id FROM pds_session WHERE actor = ?", (actor,))]
+
+
 def remove_of_actor(tx: Transaction, actor: int) -> None:
     """End every sign-in of the actor."""
     tx.run("DELETE FROM pds_session WHERE actor = ?", (actor,))
@@ -176,8 +181,9 @@ def remove_expired(tx: Transaction, now_us: int) -> int:
 def standing(reader: Reader, did: str) -> Standing | None:
     """How an account stands here, None for one never heard of."""
     row = reader.one(
-        "SELECT a.id, a.status, a.takedown, m.actor IS NOT NULL"
-        " FROM actor a LEFT JOIN member m ON m.actor = a.id WHERE a.did = ?",
+        "SELECT a.id, a.status, coalesce(a.takedown, b.reason), m.actor IS NOT NULL"
+        " FROM actor a LEFT JOIN member m ON m.actor = a.id LEFT JOIN ban b ON b.actor = a.id"
+        " WHERE a.did = ?",
         (did,),
     )
     return None if row is None else Standing(row[0], row[1], row[2], bool(row[3]))

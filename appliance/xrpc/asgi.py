@@ -23,7 +23,6 @@ from appliance.xrpc.packing import packed
 from appliance.xrpc.peer import named_by_proxy
 from appliance.xrpc.replies import (
     CORS,
-    Header,
     Reply,
     empty_reply,
     error_reply,

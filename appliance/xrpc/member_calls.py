@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -23,8 +24,9 @@ from appliance.errors import ApplianceError, BadInput, Refused, Unavailable
 from appliance.outbound.client import Answer
 from appliance.outbound.limits import PDS_JSON, PDS_UPLOAD
 from appliance.protocol import lexicons
+from appliance.store import reports
 from appliance.store.sessions import Session
-from appliance.writes import operations
+from appliance.writes import compose, operations
 from appliance.writes.repos import BODY_MAX_BYTES, Repos
 from appliance.xrpc.asgi import PREFIX, App, Message, Receive, Send
 from appliance.xrpc.replies import Header, Reply, empty_reply, error_reply, json_reply, reply_to
@@ -40,6 +42,7 @@ CREATE_REPORT = "com.atproto.moderation.createReport"
 
 SESSION_BODY_MAX = 10_000
 QUERY_MAX_BYTES = 64_000
+REASON_CHARS_MAX = 20_000
 BLOB_MAX_BYTES = 50 * 1024 * 1024
 
 # What a PDS does for its own accounts; everything else is answered here or not at all.
@@ -50,7 +53,6 @@ _TO_PDS = frozenset(
         "com.atproto.repo.describeRepo",
         "com.atproto.repo.listMissingBlobs",
         "com.atproto.server.getServiceAuth",
-        CREATE_REPORT,
         "app.bsky.actor.getPreferences",
         "app.bsky.actor.putPreferences",
     }
@@ -187,6 +189,7 @@ def member_calls(
         REFRESH_SESSION: sessions.refresh,
         DELETE_SESSION: sessions.delete,
         UPLOAD_BLOB: forwarding.upload,
+        CREATE_REPORT: forwarding.report,
     }
     handlers |= dict.fromkeys(operations.PROCEDURES, forwarding.write)
     return MemberCalls(handlers, forwarding.call, rest, own_did=settings.service_did)
@@ -267,9 +270,52 @@ class _Forwarding:
         )
         return _passed_on(answer)
 
+    async def report(self, request: Request) -> Reply:
+        """Kept for our own operator, and passed on to the member's server, which knows the labelers."""
+        session = await _session(self._auth, request, self._budgets, "reports")
+        content = await request.read(BODY_MAX_BYTES)
+        body = _json(request.nsid, content)
+        if (failure := lexicons.validate_input(request.nsid, body)) is not None:
+            raise BadInput(f"Invalid {request.nsid} body: {failure}")
+        about, now_us = body["subject"], self._auth.clock.now_us()
+        subject = about.get("did") or about.get("uri")
+        if not isinstance(subject, str):
+            raise BadInput("A report is about an account or a record")
+        reason, cid = str(body.get("reason", ""))[:REASON_CHARS_MAX], str(about.get("cid", ""))[:200]
+        number = await self._auth.database.write(
+            lambda tx: reports.add(
+                tx, session.actor, body["reasonType"], reason, subject[:8192], cid, now_us
+            ),
+            durable=True,
+        )
+        headers = {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers}
+        try:
+            answer = await self._auth.pds_sessions.call(
+                session.pds_session,
+                "POST",
+                request.nsid,
+                limits=_FROM_PDS,
+                content=content,
+                headers={**headers, "content-type": "application/json"},
+            )
+        except (Unavailable, Refused):
+            answer = Answer(503, {}, b"")
+        if answer.ok:
+            await self._auth.database.write(partial(reports.mark_forwarded, report=number), durable=True)
+            return _passed_on(answer)
+        told = {
+            "id": number,
+            "reasonType": body["reasonType"],
+            "subject": about,
+            "reportedBy": session.did,
+            "createdAt": compose.timestamp(now_us),
+        }
+        if reason:
+            told["reason"] = reason
+        return json_reply(orjson.dumps(told))
+
     async def call(self, request: Request) -> Reply:
-        kind: Kind = "reports" if request.nsid == CREATE_REPORT else "member"
-        session = await _session(self._auth, request, self._budgets, kind)
+        session = await _session(self._auth, request, self._budgets, "member")
         if request.nsid.startswith(_TO_PDS_PREFIX) and "atproto-proxy" not in request.headers:
             raise BadInput("Method Not Implemented", name="MethodNotImplemented")
         headers = {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers}

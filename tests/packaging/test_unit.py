@@ -59,7 +59,8 @@ mount --make-rprivate /
 mount --bind "$0" "$0"
 # Everything else of this file system can't be written, whoever owns it.
 mount -o remount,bind,ro /
-exec setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all -- "$@"
+exec setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs \\
+  --inh-caps=-all --bounding-set=-all -- "$@"
 """
 
 
@@ -70,7 +71,7 @@ def directives(name: str) -> list[str]:
 async def test_t128_its_command_runs_without_privileges_and_writes_its_state_folder_alone(
     pyz: Path, tmp_path: Path
 ) -> None:
-    """What only a real systemd shows is not here: its filters of system calls, address families and devices."""
+    """What only a real systemd shows is not here: its filters of system calls, families and devices."""
     unshare = shutil.which("unshare")
     if (
         os.geteuid() != 0

@@ -9,9 +9,7 @@ from tests.web.reading_html import Document
 from tests.web.samples import ME, NOW_US
 from tests.web.site_rig import running
 
-SETTINGS = Settings(
-    limit_guest_pages="60/minute 2", limit_pages="60/minute 4", limit_writes="60/minute 1", limit_pictures="60/minute 1"
-)  # fmt: skip
+SETTINGS = Settings(limit_guest_pages="60/minute 2", limit_pages="60/minute 4", limit_writes="60/minute 1")
 
 
 def budgets() -> Budgets:

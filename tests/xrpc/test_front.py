@@ -51,7 +51,7 @@ def front(place: Village, rest: Any = None, *, password: str = PASSWORD) -> Fron
         [
             *reads.methods(place.views, place.settings, "1.2.3"),
             *private.methods(place.database, place.clock),
-            *(admin.methods(place.database) if password else []),
+            *(admin.methods(place.database, place.clock) if password else []),
         ],
         authenticate,
         default_labelers=labelers.default(place.settings.labelers),
