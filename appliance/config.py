@@ -99,6 +99,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     limit_writes: Annotated[str, _setting("What one account has written at its server from here.")] = "60/minute 30"
     limit_uploads: Annotated[str, _setting("Uploads of one account.")] = "180/hour 30"
     limit_exports: Annotated[str, _setting("Exports of one account.")] = "5/hour 5"
+    sign_in_tries: Annotated[int, _setting("Wrong passwords for one account from one address in a quarter of an hour; beyond it that address waits."), Meta(ge=1, le=1000)] = 5
+    sign_in_tries_address: Annotated[int, _setting("The same for one address, whatever the account."), Meta(ge=1, le=1000)] = 20
     limit_reports: Annotated[str, _setting("Reports of one account to the moderators.")] = "10/minute 10"
     limit_admin: Annotated[str, _setting("Wrong passwords of the operator and links to /admin that are none, of one address.")] = "20/hour 5"
     health_stalled_s: Annotated[float, _setting("/health says 503 once waiting events have not moved, or the database has refused, for so many seconds."), Meta(gt=0)] = 30.0

@@ -304,6 +304,8 @@ def _reason(dead: str) -> str:
     match dead:
         case "moved":
             return "Your account has moved to another server: sign in again"
+        case "restored":
+            return "This server was restored from a backup: sign in again"
         case "takendown":
             return "Your server has taken this account down"
         case _:

@@ -143,6 +143,11 @@ def kill(tx: Transaction, pds_session: int, why: str) -> None:
     tx.run("UPDATE pds_session SET sealed = X'', dead = ? WHERE id = ?", (why, pds_session))
 
 
+def kill_all(tx: Transaction, why: str) -> None:
+    """As ``kill``, every one that is of use."""
+    tx.run("UPDATE pds_session SET sealed = X'', dead = ? WHERE dead IS NULL", (why,))
+
+
 def find_pds_session(reader: Reader, pds_session: int) -> PdsSession | None:
     """A sign-in at a PDS."""
     row = reader.one(

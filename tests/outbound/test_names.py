@@ -33,6 +33,11 @@ def names(resolver: Resolver) -> SystemNames:
     return made
 
 
+def failing(kind: Any) -> Exception:
+    failure: Exception = kind()
+    return failure
+
+
 async def test_t86_whatever_dns_says_is_read_with_bounds() -> None:
     assert await names(Resolver('"did=did:plc" ":abc"', '"v=spf1"')).texts("a.test") == [
         "did=did:plc:abc",
@@ -44,12 +49,12 @@ async def test_t86_whatever_dns_says_is_read_with_bounds() -> None:
             await names(Resolver(*hostile)).texts("a.test")
     with pytest.raises(BadInput):
         await names(Resolver(*["192.0.2.1"] * (ADDRESSES_MAX + 1), kind="A")).addresses("a.test")
-    assert await names(Resolver(fails=dns.resolver.NXDOMAIN())).texts("a.test") == []
+    assert await names(Resolver(fails=failing(dns.resolver.NXDOMAIN))).texts("a.test") == []
     # A chain of names without end, silence, a server that fails: nobody knows.
     for failure in (
-        dns.exception.Timeout(),
-        dns.resolver.NoNameservers(),
-        dns.exception.DNSException(),
+        failing(dns.exception.Timeout),
+        failing(dns.resolver.NoNameservers),
+        failing(dns.exception.DNSException),
         OSError(),
     ):
         with pytest.raises(Unavailable):

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -54,7 +55,7 @@ class House(Desk):
 
     def browser(self, cookie: str = "") -> httpx.AsyncClient:
         browser = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.app), base_url=ORIGIN, headers={"Origin": ORIGIN}
+            transport=httpx.ASGITransport(cast(Any, self.app)), base_url=ORIGIN, headers={"Origin": ORIGIN}
         )
         if cookie:
             browser.cookies.set("session", cookie)
