@@ -9,6 +9,7 @@ import pytest
 
 from appliance.auth.sign_in import Credentials
 from appliance.errors import ApplianceError
+from appliance.outbound.limits import PDS_JSON
 from appliance.store import backups, generation
 from appliance.store.database import Database
 from tests.auth.house import House
@@ -50,7 +51,7 @@ async def test_t53_tokens_of_a_restored_backup_are_sent_to_nobody(tmp_path: Path
         house.auth = house.build()
         asked = len(house.pds.asked)
         for work in (
-            house.auth.pds_sessions.call(session.pds_session, "GET", "com.atproto.server.getSession"),
+            house.auth.pds_sessions.call(session.pds_session, "GET", "x.y.z", limits=PDS_JSON),
             house.auth.pds_sessions.renew(session.pds_session),
             house.auth.xrpc_sessions.refresh(f"Bearer {begun.pair.refresh}"),
         ):
