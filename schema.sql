@@ -619,3 +619,54 @@ CREATE TABLE draft (
   updated_us INTEGER NOT NULL,
   PRIMARY KEY (viewer, key)
 ) STRICT, WITHOUT ROWID;
+
+-- owner: writes · private · what a member had written at their server from here, without content, for a month.
+-- The key is kept before it is sent: a lost outcome is settled by looking, and nothing is written twice.
+CREATE TABLE written (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  form TEXT NOT NULL,              -- which form or button it was; '' where nobody repeats it
+  action TEXT NOT NULL CHECK (action IN ('create', 'update', 'delete')),
+  collection TEXT NOT NULL,
+  rkey TEXT NOT NULL,
+  at_us INTEGER NOT NULL,
+  outcome TEXT NOT NULL DEFAULT 'sent' CHECK (outcome IN ('sent', 'done', 'refused', 'unknown'))
+) STRICT;
+CREATE INDEX written_of_form ON written (actor, form);
+CREATE INDEX written_by_time ON written (at_us);
+
+-- owner: members · private · who may not come in, whatever the admission setting.
+CREATE TABLE ban (
+  actor INTEGER PRIMARY KEY REFERENCES actor (id),
+  reason TEXT NOT NULL,
+  at_us INTEGER NOT NULL
+) STRICT;
+
+-- owner: members · private · what was done by the operator: only ever added to.
+CREATE TABLE act (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at_us INTEGER NOT NULL,
+  who TEXT NOT NULL,               -- a DID; link, password or command where that was the proof
+  address TEXT NOT NULL DEFAULT '',
+  name TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  before TEXT NOT NULL DEFAULT '',
+  after TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE TRIGGER act_stays BEFORE UPDATE ON act BEGIN SELECT RAISE (ABORT, 'acts stay as they are'); END;
+CREATE TRIGGER act_is_kept BEFORE DELETE ON act BEGIN SELECT RAISE (ABORT, 'acts are kept'); END;
+
+-- owner: members · private · what members reported to the moderators, and what became of it here.
+CREATE TABLE report (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  kind TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  subject TEXT NOT NULL,           -- a DID, or the address of a record
+  cid TEXT NOT NULL DEFAULT '',
+  at_us INTEGER NOT NULL,
+  forwarded INTEGER NOT NULL DEFAULT 0,  -- 1: the member's server has taken it, too
+  settled_us INTEGER
+) STRICT;
+CREATE INDEX report_of_actor ON report (actor);
+CREATE INDEX report_open ON report (id) WHERE settled_us IS NULL;

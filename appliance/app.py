@@ -23,6 +23,8 @@ from quart import Blueprint, Response
 from appliance import __version__, telemetry
 from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
+from appliance.auth.admin_door import AdminDoor
+from appliance.auth.budgets import Budgets
 from appliance.auth.pds_sessions import PdsSessions
 from appliance.auth.secrets import Secrets, open_secrets
 from appliance.backfill.archive import Archive
@@ -56,6 +58,7 @@ from appliance.media.images import Images
 from appliance.media.renderer import Renderer
 from appliance.media.videos import Videos
 from appliance.members import admission
+from appliance.members.crew import Crew
 from appliance.members.feed_door import FeedDoor
 from appliance.members.importing import Importing
 from appliance.ops import control, measures, reaching
@@ -80,6 +83,7 @@ from appliance.timeline.graph_views import GraphViews
 from appliance.timeline.notification_views import NotificationViews
 from appliance.timeline.own_views import OwnViews
 from appliance.timeline.search_views import SearchViews
+from appliance.web.admin import admin as admin_pages
 from appliance.web.blobs import NSID as GET_BLOB
 from appliance.web.blobs import blobs as blob_ways
 from appliance.web.frame import Frame
@@ -267,8 +271,10 @@ async def build(
         views.answering.uncounted = counting.want
         supervisor.start("outside counts", counting.run)
     repositories = Repos(database, auth.pds_sessions, applier, clock)
+    stack.push_async_callback(repositories.close)
     writer = Writer(database, auth.web_sessions, repositories, identities.resolve_handle, clock)
 
+    supervisor.start("writes", repositories.run)
     supervisor.start("identities", identities.run)
     supervisor.start("backfill", backfill.run)
     supervisor.start("auditor", schedule.run)
@@ -322,7 +328,7 @@ async def build(
         *drafts.methods(database, clock),
         *export.methods(database, clock),
         *own_import.methods(importing),
-        *(admin.methods(database) if settings.admin_password else []),
+        *(admin.methods(database, clock) if settings.admin_password else []),
     ]
     publishing = Publishing(database, identities, outbound, settings, clock)
     own_feeds = OwnFeeds(views.answering, settings.service_did, FeedDoor(database, settings, clock).admit)
@@ -350,8 +356,11 @@ async def build(
         partial(_is_shown, database),
         cache_bytes=VIDEO_CACHE_BYTES,
     )
+    budgets = Budgets(settings, clock)
     guard = Guard(secrets.subkey("forms"), settings.origin, _outside_origin(settings))
     frame = Frame(guard, auth.web_sessions, clock, settings.origin)
+    door = AdminDoor(auth.web_sessions, settings, clock)
+    crew = Crew(database, auth.pds_sessions.end_all, clock)
     website = site(
         frame,
         Pages(views),
@@ -360,21 +369,38 @@ async def build(
         Writing(writer),
         images,
         [
-            probes(watch, refresh, telemetry.REGISTRY, settings.admin_password),
+            probes(watch, refresh, telemetry.REGISTRY, settings.admin_password, budgets),
             status_page(frame, status.public),
             control.control(
                 secrets.subkey("control"),
                 clock,
-                commands(database, identities, publishing, importing, settings, clock, status),
+                commands(
+                    database,
+                    identities,
+                    publishing,
+                    importing,
+                    settings,
+                    clock,
+                    status,
+                    auth.pds_sessions.end_all,
+                    door.link,
+                ),
                 {"audit": audit_command(database, identities, auditor, clock)},
             ),
             _well_known(settings, secrets, vapid),
             videos(moving),
             blob_ways(partial(_locate_blob, database, identities)),
+            admin_pages(frame, door, database, crew, clock, budgets),
         ],
+        budgets,
     )
     calls = member_calls(
-        auth, repositories, settings, cast(asgi.App, website), passing=subscriptions.preferences
+        auth,
+        repositories,
+        settings,
+        cast(asgi.App, website),
+        passing=subscriptions.preferences,
+        budgets=budgets,
     )
     return asgi.Front(
         methods,
@@ -385,7 +411,18 @@ async def build(
         rest_has=lambda nsid: calls.has(nsid) or nsid == GET_BLOB,
         goes_elsewhere=calls.goes_elsewhere,
         asked_for=subscriptions.heard,
+        budgets=budgets,
+        hosts=_own_hosts(settings),
     )
+
+
+def _own_hosts(settings: Settings) -> frozenset[str]:
+    """By which names we are spoken to: the public ones, and this machine's for whatever stands in front."""
+    named = [
+        urlsplit(url).hostname or "" for url in (settings.origin, settings.image_url, settings.video_url)
+    ]
+    local = ["localhost", "127.0.0.1", "::1", settings.bind.strip("[]")]
+    return frozenset(name for name in [*named, *local, settings.appview_hostname.lower()] if name)
 
 
 def _rules(settings: Settings) -> Rules:

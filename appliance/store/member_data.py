@@ -59,9 +59,14 @@ OF_MEMBERS: Final[dict[str, _Table]] = {
         "actor", _as_they_are("kind", "about", "created_us", "rotated_us", "seen_us", "expires_us")
     ),
     "pds_session": _Table("actor", _as_they_are("pds", "created_us", "refreshed_us", "dead")),
+    "report": _Table(
+        "actor", _as_they_are("kind", "reason", "subject", "cid", "at_us", "forwarded", "settled_us")
+    ),
+    # The name of a form is a secret of the page that it was on.
+    "written": _Table("actor", _as_they_are("action", "collection", "rkey", "at_us", "outcome")),
 }
 # Private too, but no member's.
-OF_THE_HOUSE: Final = frozenset({"invite", "blob_takedown"})
+OF_THE_HOUSE: Final = frozenset({"invite", "blob_takedown", "ban", "act"})
 
 
 def told(reader: Reader, actor: int) -> dict[str, list[dict[str, Any]]]:

@@ -62,7 +62,7 @@ class SignedIn(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What decides whether an account may ask as itself."""
+    """What decides whether an account may ask as itself. A ban counts as a takedown."""
 
     actor: int
     status: str | None
@@ -150,6 +150,11 @@ def kill(tx: Transaction, pds_session: int, why: str) -> None:
     tx.run("UPDATE pds_session SET sealed = X'', dead = ? WHERE id = ?", (why, pds_session))
 
 
+def kill_all(tx: Transaction, why: str) -> None:
+    """As ``kill``, every one that is of use."""
+    tx.run("UPDATE pds_session SET sealed = X'', dead = ? WHERE dead IS NULL", (why,))
+
+
 def find_pds_session(reader: Reader, pds_session: int) -> PdsSession | None:
     """A sign-in at a PDS."""
     row = reader.one(
@@ -176,6 +181,11 @@ def remove_pds_session(tx: Transaction, pds_session: int) -> None:
     tx.run("DELETE FROM pds_session WHERE id = ?", (pds_session,))
 
 
+def of_actor(reader: Reader, actor: int) -> list[int]:
+    """The numbers of the actor's sign-ins."""
+    return [row[0] for row in reader.all("SELECT id FROM pds_session WHERE actor = ?", (actor,))]
+
+
 def remove_of_actor(tx: Transaction, actor: int) -> None:
     """End every sign-in of the actor."""
     tx.run("DELETE FROM pds_session WHERE actor = ?", (actor,))
@@ -194,8 +204,9 @@ def remove_expired(tx: Transaction, now_us: int) -> int:
 def standing(reader: Reader, did: str) -> Standing | None:
     """How an account stands here, None for one never heard of."""
     row = reader.one(
-        "SELECT a.id, a.status, a.takedown, m.actor IS NOT NULL"
-        " FROM actor a LEFT JOIN member m ON m.actor = a.id WHERE a.did = ?",
+        "SELECT a.id, a.status, coalesce(a.takedown, b.reason), m.actor IS NOT NULL"
+        " FROM actor a LEFT JOIN member m ON m.actor = a.id LEFT JOIN ban b ON b.actor = a.id"
+        " WHERE a.did = ?",
         (did,),
     )
     return None if row is None else Standing(row[0], row[1], row[2], bool(row[3]))

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.errors import NotFound
 from appliance.members import admission, commands
-from appliance.store import actors, drafts, member_data, members, private, records
+from appliance.store import actors, drafts, member_data, members, private, records, reports, written
 from appliance.store.database import Reader, Transaction
 from appliance.store.migrations import schema_text
 from tests.timeline.village import did, village
@@ -42,6 +42,8 @@ async def test_a_member_takes_everything_along_and_leaves_nothing(tmp_path: Path
                 private.subscribe(tx, who, other, "3k", post=True, reply=False)
                 private.bookmark(tx, who, kept, post["cid"], 1)
                 drafts.create(tx, who, "3kdraft", b'{"posts":[{"text":"un\\u00e9"}]}', 1, 9)
+                reports.add(tx, who, "spam", "no", did("zed"), "", 1)
+                written.begin(tx, who, "post SECRET", [("create", "app.bsky.feed.post", "3k")], 1)
                 tx.run(
                     "INSERT INTO notification_state (viewer, seen_ms, preferences)"
                     " VALUES (?, 7, '{\"like\":1}')",

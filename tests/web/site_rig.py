@@ -17,6 +17,7 @@ import httpx
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
+from appliance.auth.budgets import Budgets
 from appliance.auth.web_sessions import Member
 from appliance.clock import Clock, ManualClock
 from appliance.errors import ApplianceError, BadInput, NotFound, Refused
@@ -276,7 +277,12 @@ class Site(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def running(
-    member: Member, folder: Path, *, clock: Clock | None = None, public: str = ""
+    member: Member,
+    folder: Path,
+    *,
+    clock: Clock | None = None,
+    public: str = "",
+    budgets: Budgets | None = None,
 ) -> AsyncIterator[Site]:
     """The website on a free port of this machine. ``public`` is another name under which it goes."""
     with socket.socket() as listener:
@@ -291,7 +297,7 @@ async def running(
         guard = Guard(KEY, public or origin)
         frame = Frame(guard, door, clock or ManualClock(1_795_244_191_751_000), public or origin)
         images = Images(folder, album.fetch, Renderer().render, album.has, cache_bytes=100_000_000)
-        application = site(frame, shelf, shelf, door, pen, images, [status(frame, shelf.told)])
+        application = site(frame, shelf, shelf, door, pen, images, [status(frame, shelf.told)], budgets)
         config = Config()
         config.bind = [f"fd://{descriptor}"]
         config.accesslog = config.errorlog = None
