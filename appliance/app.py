@@ -76,6 +76,7 @@ from appliance.timeline.search_views import SearchViews
 from appliance.web.blobs import NSID as GET_BLOB
 from appliance.web.blobs import blobs as blob_ways
 from appliance.web.frame import Frame
+from appliance.web.marking import Marking
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
@@ -331,6 +332,7 @@ async def build(
     website = site(
         frame,
         Pages(views),
+        Marking(database, clock),
         proving,
         auth.web_sessions,
         Writing(writer),

@@ -46,6 +46,12 @@ OF_MEMBERS: Final[dict[str, _Table]] = {
         "viewer", {"did": _did("subject"), **_as_they_are("post", "reply", "key")}
     ),
     "bookmark": _Table("viewer", {"uri": _uri("post"), **_as_they_are("cid", "created_us")}),
+    "reading": _Table(
+        "viewer",
+        _as_they_are("timeline", "sort_ms", "tie", "item", "moved_us", "device", "hide", "oldest_first"),
+    ),
+    "account_filter": _Table("viewer", {"did": _did("subject"), **_as_they_are("hide")}),
+    "late_row": _Table("viewer", {"uri": _uri("item")}),
     "draft": _Table(
         "viewer", {"draft": "json(CAST(body AS TEXT))", **_as_they_are("key", "created_us", "updated_us")}
     ),

@@ -1,4 +1,4 @@
-"""The pages for reading: home, profile, thread."""
+"""The pages of accounts and threads, and the static files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from appliance import errors
 from appliance.protocol.syntax import is_did, is_handle, parse_at_uri
 from appliance.web import completeness, conversation, present, richtext
 from appliance.web.doors import Proving, Reading
-from appliance.web.frame import Frame, json_answer
+from appliance.web.frame import Frame
 
 PAGE_ROWS = 50
-PAGE_ROWS_MAX = 100
 PREVIEW_CHARS = 200
 TABS = (
     ("posts_and_author_threads", "Posts"),
@@ -28,52 +27,8 @@ ASSET_AGE_S = 31_536_000
 
 
 def pages(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
-    """The reading pages and the static files."""
+    """Profiles, threads and the static files."""
     blueprint = Blueprint("pages", __name__)
-
-    @blueprint.get("/")
-    async def home() -> Any:
-        """The timeline of who is signed in; what this is, for a guest. `before` and `after` page."""
-        viewer = await frame.viewer()
-        if viewer is None:
-            return await frame.render("welcome.html", here="home", name=frame.origin.split("://")[-1])
-        before, after = request.args.get("before", ""), request.args.get("after", "")
-        page = await reading.timeline(viewer.did, limit=PAGE_ROWS, before=before, after=after)
-        if after and not page.feed and not page.newer:
-            return redirect("/", 303)
-        look = await frame.look()
-        first = not before and not page.newer
-        return await frame.render(
-            "home.html",
-            here="home",
-            state=completeness.of_timeline(await proving.of(viewer.did), frame.clock.now_us()),
-            first_page=first,
-            # The newest page moves on: what is done on it leads back to these very rows.
-            back=f"/?{urlencode({'before': page.here})}" if page.here else None,
-            once=secrets.token_urlsafe(12),
-            entries=[present.entry(item, look) for item in page.feed],
-            older=f"/?{urlencode({'before': page.older})}" if page.older else "",
-            newer=f"/?{urlencode({'after': page.newer})}" if page.newer else "",
-        )
-
-    @blueprint.get("/api/timeline")
-    async def timeline() -> Response:
-        """The timeline as JSON: `feed`, `cursor`, `newer`; takes `limit`, `cursor`, `after`."""
-        viewer = await frame.viewer()
-        if viewer is None:
-            raise errors.Refused("Sign in first.")
-        page = await reading.timeline(
-            viewer.did,
-            limit=_limit(request.args.get("limit", "")),
-            before=request.args.get("before", request.args.get("cursor", "")),
-            after=request.args.get("after", ""),
-        )
-        answer: dict[str, Any] = {"feed": page.feed}
-        if page.older:
-            answer["cursor"] = page.older
-        if page.newer:
-            answer["newer"] = page.newer
-        return json_answer(answer)
 
     @blueprint.get("/profile/<actor>")
     async def profile(actor: str) -> Any:
@@ -191,14 +146,6 @@ def _relation(view: dict[str, Any]) -> dict[str, Any]:
         "muted": state.get("muted") or state.get("mutedByList"),
         "blocked": blocked,
     }
-
-
-def _limit(text: str) -> int:
-    if not text:
-        return PAGE_ROWS
-    if not text.isascii() or not text.isdecimal() or len(text) > 3 or not 1 <= int(text) <= PAGE_ROWS_MAX:
-        raise errors.BadInput(f"limit is a number from 1 to {PAGE_ROWS_MAX}")
-    return int(text)
 
 
 def _shortened(text: str) -> str:

@@ -11,13 +11,15 @@ from werkzeug.exceptions import HTTPException
 from appliance import errors, telemetry
 from appliance.media.images import Images
 from appliance.web.actions import actions, signing
-from appliance.web.doors import Proving, Reading, SigningIn, Writing
+from appliance.web.choosing import choosing
+from appliance.web.doors import Marking, Proving, Reading, SigningIn, Writing
 from appliance.web.failures import Failure, of_error, of_http, title_of
 from appliance.web.frame import Frame
 from appliance.web.packing import pack
 from appliance.web.pages import pages
 from appliance.web.pictures import pictures
 from appliance.web.proofs import proofs
+from appliance.web.timelines import timelines
 
 log = telemetry.Log("web")
 
@@ -36,6 +38,7 @@ class _Request(Request):
 def site(
     frame: Frame,
     reading: Reading,
+    marking: Marking,
     proving: Proving,
     sessions: SigningIn,
     writing: Writing,
@@ -48,6 +51,8 @@ def site(
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     app.url_map.merge_slashes = False  # at:// addresses stand in paths
     for blueprint in (
+        timelines(frame, reading, proving),
+        choosing(frame, reading, marking),
         pages(frame, reading, proving),
         proofs(frame, proving),
         signing(frame, sessions),
