@@ -99,6 +99,7 @@ from appliance.xrpc import (
     reads,
     search,
 )
+from appliance.xrpc.calling import Calling
 from appliance.xrpc.feeds import FeedCalls
 from appliance.xrpc.member_calls import member_calls
 
@@ -333,6 +334,7 @@ async def build(
         frame,
         Pages(views),
         Marking(database, clock),
+        Calling(methods),
         proving,
         auth.web_sessions,
         Writing(writer),

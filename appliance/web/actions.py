@@ -230,6 +230,17 @@ def actions(frame: Frame, writing: Writing) -> Blueprint:
             return await kept(body, NOT_CONFIRMED, 202, again=True)
         return redirect(way_back(body.get("return"), present.anchor(outcome.uri), "posted"), 303)
 
+    @blueprint.get("/compose")
+    async def compose() -> Any:
+        """The form for a post, perhaps as a `reply` to an address; `text` is what it begins with."""
+        if await frame.viewer() is None:
+            return redirect("/login?return=/compose", 303)
+        reply = request.args.get("reply", "")
+        if reply:
+            parse_at_uri(reply)
+        fields = {"reply": reply, "text": request.args.get("text", ""), "return": safe_return("/")}
+        return await kept(Body(fields, ""), "", 200)
+
     async def kept(body: Body, problem: str, status: int, *, again: bool = False) -> Response:
         """The form once more, with what was written, so that nothing typed is lost."""
         reply = body.get("reply")

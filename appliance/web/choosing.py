@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlencode
 
 from quart import Blueprint, redirect, request
@@ -11,22 +11,12 @@ from quart import Blueprint, redirect, request
 from appliance import errors
 from appliance.auth.web_sessions import Member
 from appliance.protocol.syntax import is_did
-from appliance.store import reading as markers
 from appliance.web.actions import way_back
 from appliance.web.bodies import Body, wants_json
 from appliance.web.doors import Marking, Reading
 from appliance.web.frame import Frame, json_answer
+from appliance.web.switches import SWITCHES
 from appliance.web.timelines import path_of, timeline_of
-
-# What can be left out, as forms name it.
-SWITCHES: Final = (
-    ("reposts", markers.REPOSTS, "Reposts"),
-    ("own_reposts", markers.OWN_REPOSTS, "Reposts of their own posts"),
-    ("replies", markers.REPLIES, "All replies"),
-    ("strangers", markers.REPLIES_TO_STRANGERS, "Replies to people whom you don’t follow"),
-    ("quotes", markers.QUOTES, "Quotes"),
-    ("no_media", markers.ALL_BUT_MEDIA, "Everything without pictures or video"),
-)
 
 
 def choosing(frame: Frame, reading: Reading, marking: Marking) -> Blueprint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from appliance.auth.web_sessions import Member
@@ -58,6 +59,18 @@ class Proving(Protocol):
         self, viewer: str, *, cursor: str = "", limit: int = 50, incomplete: bool = False
     ) -> tuple[list[Account], str]: ...
     async def late(self, viewer: str, since: int, limit: int) -> tuple[list[Late], int, bool]: ...
+
+
+class Asking(Protocol):
+    """The methods that clients call, by name; ``viewer`` is a member's DID or None for a guest."""
+
+    async def __call__(
+        self,
+        viewer: str | None,
+        nsid: str,
+        parameters: Mapping[str, str | list[str]] | None = None,
+        body: Any = None,
+    ) -> Any: ...
 
 
 class Marking(Protocol):

@@ -12,8 +12,9 @@ from werkzeug.exceptions import NotFound as NoSuchPage
 from appliance import errors
 from appliance.protocol.syntax import is_did, is_handle, parse_at_uri
 from appliance.web import completeness, conversation, present, richtext
-from appliance.web.doors import Proving, Reading
+from appliance.web.doors import Asking, Page, Proving, Reading
 from appliance.web.frame import Frame
+from appliance.web.switches import SWITCHES
 
 PAGE_ROWS = 50
 PREVIEW_CHARS = 200
@@ -22,11 +23,12 @@ TABS = (
     ("posts_with_replies", "With replies"),
     ("posts_with_media", "Media"),
 )
+LIKES = "likes"
 STATIC_TYPES = {"css": "text/css", "svg": "image/svg+xml", "js": "text/javascript"}
 ASSET_AGE_S = 31_536_000
 
 
-def pages(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
+def pages(frame: Frame, reading: Reading, proving: Proving, ask: Asking) -> Blueprint:
     """Profiles, threads and the static files."""
     blueprint = Blueprint("pages", __name__)
 
@@ -49,11 +51,20 @@ def pages(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
         if who.members_only and not did:
             return await frame.render("profile_closed.html", who=who)
         chosen = request.args.get("show", "")
-        chosen = chosen if chosen in dict(TABS) else TABS[0][0]
+        # Nobody but the account itself is told what it likes.
+        tabs = (*TABS, (LIKES, "Likes")) if did == who.did else TABS
+        chosen = chosen if chosen in dict(tabs) else TABS[0][0]
         before = request.args.get("before", "")
         state = _relation(view)
         page = None
-        if not state["blocked"]:
+        if chosen == LIKES:
+            liked = await ask(
+                did,
+                "app.bsky.feed.getActorLikes",
+                {"actor": who.did, "limit": str(PAGE_ROWS), "cursor": before},
+            )
+            page = Page(liked["feed"], liked.get("cursor", ""), "")
+        elif not state["blocked"]:
             page = await reading.author_feed(did, who.did, limit=PAGE_ROWS, before=before, kinds=chosen)
         about = richtext.plain(_text(view.get("description"))).strip()
         return await frame.render(
@@ -64,6 +75,8 @@ def pages(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
             about=about,
             about_line=_shortened(" ".join(about.split())) or f"Posts by @{who.handle}",
             state=state,
+            left_out=await reading.account_filter(did, who.did) if did and did != who.did else 0,
+            switches=SWITCHES,
             counts={
                 name: present.count(view.get(f"{name}Count")) for name in ("follows", "followers", "posts")
             },
@@ -74,7 +87,7 @@ def pages(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
                     "current": key == chosen,
                     "href": who.path if key == TABS[0][0] else f"{who.path}?{urlencode({'show': key})}",
                 }
-                for key, name in TABS
+                for key, name in tabs
             ],
             entries=[present.entry(item, look) for item in page.feed] if page else [],
             older=f"{who.path}?{urlencode({'show': chosen, 'before': page.older})}"

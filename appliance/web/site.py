@@ -12,9 +12,10 @@ from appliance import errors, telemetry
 from appliance.media.images import Images
 from appliance.web.actions import actions, signing
 from appliance.web.choosing import choosing
-from appliance.web.doors import Marking, Proving, Reading, SigningIn, Writing
+from appliance.web.doors import Asking, Marking, Proving, Reading, SigningIn, Writing
 from appliance.web.failures import Failure, of_error, of_http, title_of
 from appliance.web.frame import Frame
+from appliance.web.lookups import lookups
 from appliance.web.packing import pack
 from appliance.web.pages import pages
 from appliance.web.pictures import pictures
@@ -39,6 +40,7 @@ def site(
     frame: Frame,
     reading: Reading,
     marking: Marking,
+    ask: Asking,
     proving: Proving,
     sessions: SigningIn,
     writing: Writing,
@@ -53,7 +55,8 @@ def site(
     for blueprint in (
         timelines(frame, reading, proving),
         choosing(frame, reading, marking),
-        pages(frame, reading, proving),
+        pages(frame, reading, proving, ask),
+        lookups(frame, ask),
         proofs(frame, proving),
         signing(frame, sessions),
         actions(frame, writing),

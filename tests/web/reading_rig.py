@@ -11,8 +11,15 @@ from typing import NamedTuple
 import httpx
 
 from appliance.auth.web_sessions import Member
+from appliance.timeline.graph_views import GraphViews
+from appliance.timeline.notification_views import NotificationViews
+from appliance.timeline.own_views import OwnViews
+from appliance.timeline.search_views import SearchViews
 from appliance.web.marking import Marking
 from appliance.web.reading import Pages
+from appliance.xrpc import graph, notifications, own, private, reads, search
+from appliance.xrpc.calling import Calling
+from appliance.xrpc.methods import Method
 from tests.timeline.village import Village, did, village
 from tests.web.reading_html import Document
 from tests.web.site_rig import Site, running
@@ -33,6 +40,19 @@ class House(NamedTuple):
         return client
 
 
+def methods(place: Village) -> list[Method]:
+    """What clients can call, as far as pages need it."""
+    answering = place.views.answering
+    return [
+        *reads.methods(place.views, place.settings, "1"),
+        *graph.methods(GraphViews(answering)),
+        *own.methods(OwnViews(answering)),
+        *search.methods(SearchViews(answering, place.settings.store_scope)),
+        *notifications.methods(NotificationViews(answering), place.database, place.clock, lambda _: False),
+        *private.methods(place.database, place.clock),
+    ]
+
+
 @contextlib.asynccontextmanager
 async def house(folder: Path) -> AsyncIterator[House]:
     """Alice follows Bob and Carol."""
@@ -42,7 +62,12 @@ async def house(folder: Path) -> AsyncIterator[House]:
         reading, marking = Pages(place.views), Marking(place.database, place.clock)
         alice = Member(did("alice"), "alice.test", session=7)
         async with running(
-            alice, folder / "pictures", clock=place.clock, reading=reading, marking=marking
+            alice,
+            folder / "pictures",
+            clock=place.clock,
+            reading=reading,
+            marking=marking,
+            ask=Calling(methods(place)),
         ) as site:
             site.door.inside[COOKIE] = alice
             yield House(place, site)

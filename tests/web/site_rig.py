@@ -9,7 +9,7 @@ import functools
 import math
 import socket
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from appliance.store import reading as markers
 from appliance.store.completeness import Account, Doubt, Late
 from appliance.timeline.completeness import Report
 from appliance.timeline.reading_views import Counts, Part, Wanted
-from appliance.web.doors import Json, Marking, Outcome, Page, Reading
+from appliance.web.doors import Asking, Json, Marking, Outcome, Page, Reading
 from appliance.web.frame import Frame
 from appliance.web.security import Guard
 from appliance.web.site import site
@@ -196,6 +196,16 @@ class Marks:
         raise NotFound("no database")
 
 
+async def silent(
+    viewer: str | None,
+    nsid: str,
+    parameters: Mapping[str, str | list[str]] | None = None,
+    body: Any = None,
+) -> Any:
+    """doors.Asking where nobody is to be asked."""
+    raise NotFound(f"{nsid} is not answered here")
+
+
 class Door:
     """doors.SigningIn: who may come in, and who has."""
 
@@ -349,10 +359,11 @@ async def running(
     public: str = "",
     reading: Reading | None = None,
     marking: Marking | None = None,
+    ask: Asking | None = None,
 ) -> AsyncIterator[Site]:
     """The website on a free port of this machine. ``public`` is another name under which it goes.
 
-    ``reading`` and ``marking`` stand in for the shelf where a real timeline is wanted.
+    ``reading``, ``marking`` and ``ask`` stand in for the shelf where a real timeline is wanted.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -370,6 +381,7 @@ async def running(
             frame,
             reading or shelf,
             marking or Marks(),
+            ask or silent,
             shelf,
             door,
             pen,

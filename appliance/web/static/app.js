@@ -255,7 +255,7 @@
     const left = $('#left');
     const measure = () => {
       const used = window.Intl && Intl.Segmenter ? [...new Intl.Segmenter().segment(box.value)].length : [...box.value].length;
-      left.textContent = String(box.dataset.max - used);
+      left.textContent = (box.dataset.max - used) + ' characters left';
       left.classList.toggle('bad', used > box.dataset.max);
     };
     if (left) { box.addEventListener('input', measure); measure(); }
