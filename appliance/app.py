@@ -76,11 +76,12 @@ from appliance.timeline.search_views import SearchViews
 from appliance.web.blobs import NSID as GET_BLOB
 from appliance.web.blobs import blobs as blob_ways
 from appliance.web.frame import Frame
-from appliance.web.marking import Marking
+from appliance.web.marking import Keys, Marking
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
 from appliance.web.status import status as status_page
+from appliance.web.syndication import syndication
 from appliance.web.videos import videos
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
@@ -349,6 +350,7 @@ async def build(
                 {"audit": audit_command(database, identities, auditor, clock)},
             ),
             _well_known(settings, secrets, vapid),
+            syndication(frame, Pages(views), Keys(database, clock)),
             videos(moving),
             blob_ways(partial(_locate_blob, database, identities)),
         ],

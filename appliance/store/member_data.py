@@ -60,6 +60,7 @@ OF_MEMBERS: Final[dict[str, _Table]] = {
     ),
     # Where its messages go, and with which keys, is a secret between the browser and us.
     "push_subscription": _Table("viewer", _as_they_are("about", "created_us", "failures")),
+    "feed_key": _Table("viewer", _as_they_are("timeline", "created_us")),
     "session": _Table(
         "actor", _as_they_are("kind", "about", "created_us", "rotated_us", "seen_us", "expires_us")
     ),

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from appliance.clock import Clock
 from appliance.errors import NotFound
-from appliance.store import actors, reading
-from appliance.store.database import Database, Transaction
+from appliance.store import actors, feed_keys, reading
+from appliance.store.database import Database, Reader, Transaction
 from appliance.store.timeline import Place
 from appliance.timeline import cursors
 
@@ -94,3 +94,37 @@ class Marking:
 
     async def _change(self, viewer: str, change: Callable[[Transaction, int], T]) -> T:
         return await self._database.write(lambda tx: change(tx, actors.ensure(tx, viewer)), durable=True)
+
+
+class Keys:
+    """doors.FeedKeys over the database."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def find(self, key: str) -> tuple[str, str] | None:
+        """Whose timeline an address leads to, and which."""
+        return await self._database.read(lambda reader: feed_keys.find(reader, key))
+
+    async def add(self, viewer: str, key: str) -> None:
+        """One more address for the home timeline."""
+        now_us = self._clock.now_us()
+        await self._database.write(
+            lambda tx: feed_keys.add(tx, actors.ensure(tx, viewer), key, "", now_us), durable=True
+        )
+
+    async def listing(self, viewer: str) -> list[tuple[int, int]]:
+        """Number and time of each address."""
+
+        def look(reader: Reader) -> list[tuple[int, int]]:
+            found = actors.find_id(reader, viewer)
+            return [] if found is None else feed_keys.listing(reader, found)
+
+        return await self._database.read(look)
+
+    async def revoke(self, viewer: str, number: int) -> None:
+        """That address leads nowhere from now on."""
+        await self._database.write(
+            lambda tx: feed_keys.revoke(tx, actors.ensure(tx, viewer), number), durable=True
+        )

@@ -13,6 +13,7 @@ from appliance import errors
 from appliance.auth.web_sessions import Member
 from appliance.protocol.syntax import is_at_uri
 from appliance.store import reading as markers
+from appliance.store.completeness import Doubt
 from appliance.timeline.reading_views import COUNTED_MAX, Part, Wanted
 from appliance.web import completeness, present
 from appliance.web.doors import Proving, Reading
@@ -32,6 +33,7 @@ class Row(NamedTuple):
     place: str
     late: bool
     read: bool
+    gaps: tuple[completeness.Interval, ...] = ()
 
 
 class Line(NamedTuple):
@@ -81,6 +83,8 @@ def timelines(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
             for item, place in zip(part.between, part.between_places, strict=True)
         ]
         upwards = not part.marker.oldest_first
+        if report.state != "complete" and rows:
+            rows = _with_gaps(rows, await proving.doubts(viewer.did), now_us)
         line = _line(part, now_us)
         if not upwards:
             rows.reverse()
@@ -240,6 +244,19 @@ def _moment(text: str) -> int | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
     return int(moment.timestamp() * 1000)
+
+
+def _with_gaps(rows: list[Row], doubts: list[Doubt], now_us: int) -> list[Row]:
+    """The rows, newest first; above the newest one inside each doubt stands that some may be missing."""
+    times = [int(row.place.partition("__")[0]) * 1000 if "__" in row.place else 0 for row in rows]
+    for doubt in doubts:
+        from_us = 0 if doubt.from_us is None else doubt.from_us
+        to_us = now_us if doubt.to_us is None else doubt.to_us
+        if from_us > times[0] or to_us < times[-1]:
+            continue
+        at = next((n for n, time_us in enumerate(times) if time_us <= to_us), len(rows) - 1)
+        rows[at] = rows[at]._replace(gaps=(*rows[at].gaps, completeness.interval(doubt, now_us)))
+    return rows
 
 
 def _line(part: Part, now_us: int) -> Line | None:

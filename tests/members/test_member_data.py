@@ -8,7 +8,7 @@ import pytest
 
 from appliance.errors import NotFound
 from appliance.members import admission, commands
-from appliance.store import actors, drafts, member_data, members, private, reading, records
+from appliance.store import actors, drafts, feed_keys, member_data, members, private, reading, records
 from appliance.store.database import Reader, Transaction
 from appliance.store.migrations import schema_text
 from tests.timeline.village import did, village
@@ -44,6 +44,7 @@ async def test_a_member_takes_everything_along_and_leaves_nothing(tmp_path: Path
                 reading.choose(tx, who, "", hide=reading.REPOSTS, oldest_first=True)
                 reading.filter_account(tx, who, other, reading.QUOTES)
                 tx.run("INSERT INTO late_row (viewer, item) VALUES (?, ?)", (who, kept))
+                feed_keys.add(tx, who, f"SECRET{name}", "", 1)
                 drafts.create(tx, who, "3kdraft", b'{"posts":[{"text":"un\\u00e9"}]}', 1, 9)
                 tx.run(
                     "INSERT INTO notification_state (viewer, seen_ms, preferences)"

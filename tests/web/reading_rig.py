@@ -15,8 +15,9 @@ from appliance.timeline.graph_views import GraphViews
 from appliance.timeline.notification_views import NotificationViews
 from appliance.timeline.own_views import OwnViews
 from appliance.timeline.search_views import SearchViews
-from appliance.web.marking import Marking
+from appliance.web.marking import Keys, Marking
 from appliance.web.reading import Pages
+from appliance.web.syndication import syndication
 from appliance.xrpc import graph, notifications, own, private, reads, search
 from appliance.xrpc.calling import Calling
 from appliance.xrpc.methods import Method
@@ -68,6 +69,7 @@ async def house(folder: Path) -> AsyncIterator[House]:
             reading=reading,
             marking=marking,
             ask=Calling(methods(place)),
+            more=lambda frame: [syndication(frame, reading, Keys(place.database, place.clock))],
         ) as site:
             site.door.inside[COOKIE] = alice
             yield House(place, site)

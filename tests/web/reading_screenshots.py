@@ -1,4 +1,4 @@
-"""The pages over a real database in both themes: python -m tests.web.reading_screenshots FOLDER [page ...]."""
+"""Pages over a real database, both themes: python -m tests.web.reading_screenshots FOLDER [page ...]."""
 
 from __future__ import annotations
 

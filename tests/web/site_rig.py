@@ -9,13 +9,14 @@ import functools
 import math
 import socket
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
+from quart import Blueprint
 
 from appliance.auth.web_sessions import Member
 from appliance.clock import Clock, ManualClock
@@ -360,10 +361,12 @@ async def running(
     reading: Reading | None = None,
     marking: Marking | None = None,
     ask: Asking | None = None,
+    more: Callable[[Frame], list[Blueprint]] = lambda _: [],
 ) -> AsyncIterator[Site]:
     """The website on a free port of this machine. ``public`` is another name under which it goes.
 
-    ``reading``, ``marking`` and ``ask`` stand in for the shelf where a real timeline is wanted.
+    ``reading``, ``marking`` and ``ask`` stand in for the shelf where a real timeline is wanted; ``more``
+    makes further pages.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -386,7 +389,7 @@ async def running(
             door,
             pen,
             images,
-            [status(frame, shelf.told)],
+            [status(frame, shelf.told), *more(frame)],
         )
         config = Config()
         config.bind = [f"fd://{descriptor}"]

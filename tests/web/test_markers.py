@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.store.completeness import Doubt
 from appliance.timeline.completeness import Report
 from tests.timeline.village import did
 from tests.web.reading_rig import House, Screen, house, opened
@@ -269,6 +270,20 @@ async def test_the_history_of_a_new_follow_is_not_late(tmp_path: Path) -> None:
         assert "late" not in (await opened(phone)).tools
 
 
+async def test_a_doubt_stands_where_something_may_be_missing(tmp_path: Path) -> None:
+    async with house(tmp_path) as place, place.device() as phone:
+        await write(place, 5)
+        to_us = place.village._us - 500_000
+        doubt = Doubt("stream gap", to_us - 2_000_000, to_us, 2, 0, [did("bob")])
+        place.site.shelf.in_doubt = [doubt]
+        assert 'class="gap"' not in (await opened(phone)).html
+        place.site.shelf.report = Report("complete-until", total=3, complete=1, doubtful=2)
+        home = await opened(phone)
+        [gap] = home.document.all("p", class_="gap")
+        assert "2 accounts" in gap.words
+        assert home.html.index(">post 4<") < home.html.index('class="gap"') < home.html.index(">post 3<")
+
+
 async def test_a_list_has_a_marker_of_its_own(tmp_path: Path) -> None:
     async with house(tmp_path) as place, place.device() as phone:
         made = await place.village.write(
@@ -371,3 +386,11 @@ async def read_all(place: House, rng: random.Random, posts: int, changes: int) -
 async def test_while_posts_come_late_and_go_the_pages_upwards_are_the_whole_timeline(tmp_path: Path) -> None:
     async with house(tmp_path) as place:
         await read_all(place, random.Random(20261125), posts=180, changes=12)
+
+
+@pytest.mark.long
+async def test_five_thousand_unread_posts_are_read_whole_while_others_come_late_and_go(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as place:
+        await read_all(place, random.Random(5000), posts=5000, changes=20)

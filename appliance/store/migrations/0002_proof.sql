@@ -312,3 +312,13 @@ CREATE TABLE late_row (
   item INTEGER NOT NULL,           -- a record that may be gone by now
   PRIMARY KEY (viewer, item)
 ) STRICT, WITHOUT ROWID;
+
+-- owner: web · private, secret · addresses under which members read their timelines as feeds; each can be revoked.
+CREATE TABLE feed_key (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  token BLOB NOT NULL UNIQUE,      -- SHA-256 of the key in the address
+  timeline TEXT NOT NULL DEFAULT '',  -- as reading.timeline
+  created_us INTEGER NOT NULL
+) STRICT;
+CREATE INDEX feed_key_of_viewer ON feed_key (viewer);
