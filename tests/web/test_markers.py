@@ -53,6 +53,7 @@ async def test_home_opens_at_the_marker_with_what_is_unread_above_it(tmp_path: P
         assert (await home.go(home.link("next"))).texts[0] == "post 49"
 
 
+@pytest.mark.invariant("marker-is-the-reader-s")
 async def test_nothing_but_the_reader_moves_the_marker(tmp_path: Path) -> None:
     async with house(tmp_path) as place, place.device() as phone, place.device() as desk:
         await write(place, 20)
@@ -383,6 +384,7 @@ async def read_all(place: House, rng: random.Random, posts: int, changes: int) -
         assert (await opened(phone)).title == "Home"
 
 
+@pytest.mark.invariant("marker-is-the-reader-s")
 async def test_while_posts_come_late_and_go_the_pages_upwards_are_the_whole_timeline(tmp_path: Path) -> None:
     async with house(tmp_path) as place:
         await read_all(place, random.Random(20261125), posts=180, changes=12)

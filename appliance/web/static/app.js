@@ -210,13 +210,21 @@
     if (row) { row.focus({ preventScroll: true }); row.scrollIntoView({ block: 'nearest' }); }
   }
   const hit = selector => { const row = chosen(); const one = row && $(selector, row); if (one) one.click(); };
+  async function keep() {
+    const like = chosen() && $('.like', chosen());
+    if (!like) return;
+    const body = new URLSearchParams(new FormData($('#act')));
+    body.set('post', like.value);
+    const { ok, found } = await page('/api/actions/bookmark', { method: 'POST', body });
+    say(ok ? 'Bookmarked.' : $('h1', found).textContent);
+  }
   const ways = { h: '/', n: '/notifications', l: '/lists', s: '/search', b: '/bookmarks', p: () => $('.top nav a[data-me]')?.href };
   const keys = {
     j: () => step(1), k: () => step(-1), J: () => step(1, true), K: () => step(-1, true),
     o: () => hit('.when'), Enter: () => hit('.when'), u: () => history.back(),
     '.': () => extend($('#newer a[rel=prev]')), m: () => hit('.mark'),
-    Z: () => $('#marker [formaction$=undo]')?.click(), r: () => hit('.actions > a'), q: () => hit('.quote'),
-    t: () => hit('.repost'), l: () => hit('.like'), b: () => hit('.bookmark'),
+    Z: () => $('#marker [formaction$=undo]')?.click(), r: () => hit('.actions > a'),
+    t: () => hit('.repost'), l: () => hit('.like'), b: keep,
     x: () => { const box = chosen() && $('details.cover', chosen()); if (box) box.open = !box.open; },
     c: () => location.assign('/compose'), n: () => location.assign('/compose'),
     '/': () => location.assign('/search'), '?': () => location.assign('/keyboard'),
