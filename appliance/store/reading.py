@@ -6,7 +6,6 @@ explicit wish and gives it a new version, so that a page of before can't undo it
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from appliance.store.database import Reader, Transaction
@@ -24,6 +23,9 @@ OWN_REPOSTS: Final = 32
 EVERYTHING: Final = 63
 
 LATE_ROWS_MAX: Final = 1000
+# What comes in later than this below a marker is not told as late; it stands at its place.
+LATE_WINDOW_MS: Final = 30 * 86_400_000
+ARRIVALS_LOOKED_AT_MAX: Final = 20_000
 
 
 class Marker(NamedTuple):
@@ -87,9 +89,10 @@ def move(
         # Who marks for the first time has not missed what came before.
         before = before._replace(arrival=arrival)
     elif timeline == HOME:
-        tx.run(_KEEP_LATE, (viewer, before.arrival, arrival, *min(before.place, place), LATE_ROWS_MAX))
+        lower = min(before.place, place)
+        unseen = arrived(tx, viewer, (before.arrival, arrival), _window(lower), lower)
         # A page of before the other device's last move has not shown what came in until that.
-        unseen = arrived_between(tx, viewer, (arrival, before.arrival), before.place, place)
+        unseen += arrived(tx, viewer, (arrival, before.arrival), before.place, place)
         for item in unseen:
             tx.run(
                 "INSERT INTO late_row (viewer, item) VALUES (?, ?) ON CONFLICT DO NOTHING", (viewer, item.id)
@@ -144,51 +147,52 @@ def account_filters(reader: Reader, viewer: int) -> dict[int, int]:
     return dict(reader.all("SELECT subject, hide FROM account_filter WHERE viewer = ?", (viewer,)))
 
 
-def arrivals(reader: Reader, ids: Collection[int]) -> dict[int, int]:
-    """By row: its number of arrival."""
-    marks = ",".join("?" * len(ids))
-    return dict(reader.all(f"SELECT id, arrival FROM item WHERE id IN ({marks})", tuple(ids)))
-
-
-# Of whom the viewer follows, what was written since he does: the history of a new follow is no late row.
-_ARRIVED = f"""
-SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie
-FROM item AS i INDEXED BY item_by_arrival
-WHERE i.arrival > ?2 AND i.arrival <= ?3 AND i.flags & {AGAIN} = 0
-  AND (i.actor = ?1 OR EXISTS (SELECT 1 FROM link AS f WHERE f.kind = {FOLLOW} AND f.actor = ?1
-       AND f.subject = i.actor AND f.waiting = 0 AND f.sort_ms <= i.sort_ms))
+# Whom the viewer reads, and since when: the history of a new follow is no late row.
+_READ_SINCE = f"""
+SELECT subject AS actor, sort_ms AS since FROM link WHERE kind = {FOLLOW} AND actor = ?1 AND waiting = 0
+UNION ALL SELECT ?1, {-(2**62)} WHERE NOT EXISTS (
+  SELECT 1 FROM link WHERE kind = {FOLLOW} AND actor = ?1 AND subject = ?1 AND waiting = 0)
 """
-_ARRIVED_BELOW = f"{_ARRIVED}  AND (i.sort_ms, i.tie, i.id) <= (?4, ?5, ?6) ORDER BY i.arrival LIMIT ?7"
-_KEEP_LATE = f"""
-INSERT INTO late_row (viewer, item) SELECT ?1, id FROM ({_ARRIVED_BELOW}) WHERE true ON CONFLICT DO NOTHING
+_COLUMNS = "SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie"
+_BETWEEN = f"""
+  i.arrival > ?2 AND i.arrival <= ?3 AND i.flags & {AGAIN} = 0 AND i.sort_ms >= f.since
+  AND (i.sort_ms, i.tie, i.id) > (?4, ?5, ?6) AND (i.sort_ms, i.tie, i.id) <= (?7, ?8, ?9)
+ORDER BY i.sort_ms DESC, i.tie DESC, i.id DESC LIMIT {LATE_ROWS_MAX}
+"""
+# Few arrivals are looked through as they came; many would cost more than what these authors wrote.
+_BY_ARRIVAL = f"""
+WITH f (actor, since) AS MATERIALIZED ({_READ_SINCE})
+{_COLUMNS} FROM item AS i INDEXED BY item_by_arrival CROSS JOIN f ON f.actor = i.actor WHERE {_BETWEEN}
+"""
+_BY_AUTHOR = f"""
+{_COLUMNS} FROM ({_READ_SINCE}) AS f CROSS JOIN item AS i INDEXED BY item_of_actor ON i.actor = f.actor
+WHERE {_BETWEEN}
 """
 
 
-def arrived_between(
-    reader: Reader, viewer: int, arrival: tuple[int, int], above: Place, upto: Place
-) -> list[Item]:
-    """Rows of home, newest first, between two places, that came in between two numbers of arrival."""
-    rows = reader.all(
-        f"{_ARRIVED}  AND (i.sort_ms, i.tie, i.id) <= (?4, ?5, ?6)"
-        " AND (i.sort_ms, i.tie, i.id) > (?7, ?8, ?9)"
-        " ORDER BY i.sort_ms DESC, i.tie DESC, i.id DESC LIMIT ?10",
-        (viewer, *arrival, *upto, *above, LATE_ROWS_MAX),
-    )
+def arrived(reader: Reader, viewer: int, numbers: tuple[int, int], above: Place, upto: Place) -> list[Item]:
+    """Rows of home, newest first, between two places, that came in after a number and not after another."""
+    after, until = numbers
+    few = until - after <= ARRIVALS_LOOKED_AT_MAX
+    rows = reader.all(_BY_ARRIVAL if few else _BY_AUTHOR, (viewer, after, until, *above, *upto))
     return [Item._make(row) for row in rows]
 
 
 def late(reader: Reader, viewer: int, marker: Marker, until: int) -> list[Item]:
     """Rows of home, newest first, that came in below the marker after the reader had passed their place."""
     kept = reader.all(
-        "SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie"
-        " FROM late_row AS l JOIN item AS i ON i.id = l.item WHERE l.viewer = ?",
+        f"{_COLUMNS} FROM late_row AS l JOIN item AS i ON i.id = l.item WHERE l.viewer = ?",
         (viewer,),
     )
     found = {row[0]: Item._make(row) for row in kept}
     if marker.place is not None:
-        rows = reader.all(_ARRIVED_BELOW, (viewer, marker.arrival, until, *marker.place, LATE_ROWS_MAX))
-        found.update((row[0], Item._make(row)) for row in rows)
+        rows = arrived(reader, viewer, (marker.arrival, until), _window(marker.place), marker.place)
+        found.update((item.id, item) for item in rows)
     return sorted(found.values(), key=lambda item: (item.sort_ms, item.tie, item.id), reverse=True)
+
+
+def _window(place: Place) -> Place:
+    return Place(place.sort_ms - LATE_WINDOW_MS, 0, 0)
 
 
 def late_seen(tx: Transaction, viewer: int, until: int) -> None:

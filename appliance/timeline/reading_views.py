@@ -79,7 +79,6 @@ class Counts(NamedTuple):
     unread: int
     hidden: int
     above: int
-    late_below: int
     version: int
     marked: str
 
@@ -108,8 +107,7 @@ class ReadingViews:
             source, reader = _source(state, timeline), _Sieve(state, timeline)
             unread, hidden = reader.unread(source)
             above = reader.count(source, cursors.parse(top)) if top else 0
-            late = len(reader.late()) if timeline == reading.HOME else 0
-            return Counts(unread, hidden, above, late, reader.marker.version, _text(reader.marker.place))
+            return Counts(unread, hidden, above, reader.marker.version, _text(reader.marker.place))
 
         return await self._look(viewer, work)
 
@@ -276,7 +274,7 @@ class _Sieve:
     def between(self, seen: int, upto: Place) -> list[Item]:
         """Rows of home above the marker and not above a place, that came in since the reader passed there."""
         above = self.marker.place or _OLDEST
-        return reading.arrived_between(self._state.reader, self._viewer, (seen, self.arrival), above, upto)
+        return reading.arrived(self._state.reader, self._viewer, (seen, self.arrival), above, upto)
 
     @property
     def _sifts(self) -> bool:

@@ -149,7 +149,7 @@ def timelines(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
 
     @blueprint.get("/api/timeline/state")
     async def state() -> Response:
-        """What an open page asks now and then: unread rows, hidden ones, rows above `top`, late ones."""
+        """What an open page asks now and then: unread rows, hidden ones, rows above `top`."""
         viewer = await member()
         counts = await reading.counts(
             viewer.did, timeline_of(request.args.get("timeline", "")), request.args.get("top", "")
@@ -159,12 +159,11 @@ def timelines(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
                 "unread": _number(counts.unread),
                 "above": _number(counts.above),
                 "hidden": counts.hidden,
-                "late": counts.late_below,
                 "version": counts.version,
                 "marked": counts.marked,
             }
         )
-        response.set_etag(str(hash(response_key(counts)) & 0xFFFFFFFFFFFF))
+        response.set_etag(str(hash(counts) & 0xFFFFFFFFFFFF))
         return await response.make_conditional(request)
 
     @blueprint.get("/late")
@@ -212,11 +211,6 @@ def path_of(timeline: str) -> str:
         return "/"
     did, _, rkey = timeline.removeprefix("at://").split("/")
     return f"/l/{quote(did, safe=':.')}/{quote(rkey)}"
-
-
-def response_key(counts: Any) -> tuple[Any, ...]:
-    """What makes two states the same."""
-    return tuple(counts)
 
 
 def _wanted() -> Wanted:

@@ -115,7 +115,7 @@ class Shelf:
         )
 
     async def counts(self, viewer: str, timeline: str, top: str) -> Counts:
-        return Counts(0, 0, _place(top) if top else 0, 0, 0, "")
+        return Counts(0, 0, _place(top) if top else 0, 0, "")
 
     async def late_rows(self, viewer: str) -> tuple[list[Json], int]:
         return [], 0

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from appliance.store import reading
 from appliance.store.completeness import Doubt
 from appliance.timeline.completeness import Report
-from tests.timeline.village import did
+from tests.timeline.village import POST, did
 from tests.web.reading_rig import House, Screen, house, opened
 
 MINUTE_US = 60_000_000
@@ -235,7 +236,11 @@ async def test_caught_up_is_said_only_where_it_is_proved(tmp_path: Path, report:
         assert ("all caught up" in page.html) is (report.state == "complete")
 
 
-async def test_what_arrives_late_below_the_marker_is_told_till_it_was_looked_at(tmp_path: Path) -> None:
+@pytest.mark.parametrize("few", [reading.ARRIVALS_LOOKED_AT_MAX, 0])
+async def test_what_arrives_late_below_the_marker_is_told_till_it_was_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(reading, "ARRIVALS_LOOKED_AT_MAX", few)
     async with house(tmp_path) as place, place.device() as phone:
         await write(place, 5)
         between_us = place.village._us + 500_000
@@ -319,7 +324,6 @@ async def test_an_open_page_hears_what_changes_in_few_bytes(tmp_path: Path) -> N
             "unread": "5",
             "above": "3",
             "hidden": 0,
-            "late": 0,
             "version": 0,
             "marked": answer.json()["marked"],
         }
@@ -359,8 +363,17 @@ async def read_all(place: House, rng: random.Random, posts: int, changes: int) -
     await place.village.post("bob", "start")
     async with place.device() as phone:
         await (await opened(phone)).read_to("start")
-        for _ in range(posts):
-            await add()
+        # A few hundred in one batch, as a stream brings them.
+        for start in range(0, posts, 250):
+            events = []
+            for _ in range(start, min(start + 250, posts)):
+                text = f"post {made}"
+                made += 1
+                event = place.village.event(rng.choice(("bob", "carol")), POST, {"text": text})
+                addresses[text] = {"uri": f"at://{event.did}/{POST}/{event.rkey}"}
+                lows.append(place.village._us)
+                events.append(event)
+            await place.village.apply(*events)
         for rest in (changes, changes // 2, 0):
             page = await opened(phone)
             while True:
