@@ -670,3 +670,48 @@ CREATE TABLE report (
 ) STRICT;
 CREATE INDEX report_of_actor ON report (actor);
 CREATE INDEX report_open ON report (id) WHERE settled_us IS NULL;
+
+-- owner: web · private · how far a member has read each timeline, and how it is shown. Only the reader moves the
+-- marker (marker-is-the-reader-s); it is a place in the order of rows, so it outlives the row that stood there.
+CREATE TABLE reading (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  timeline TEXT NOT NULL,          -- '' is home, else the address of a list
+  sort_ms INTEGER,                 -- sort_ms, tie, item: the newest row that was read; NULL: nothing marked yet
+  tie INTEGER,
+  item INTEGER,
+  moved_us INTEGER,
+  device TEXT NOT NULL DEFAULT '', -- which browser moved it, in its own words
+  version INTEGER NOT NULL DEFAULT 0,  -- rises with each move that is not simply forward
+  was_ms INTEGER,                  -- where it stood before the last move, for undoing it
+  was_tie INTEGER,
+  was_item INTEGER,
+  arrival INTEGER NOT NULL DEFAULT 0,  -- item.arrival up to which the reader was shown what lies at or below the marker
+  hide INTEGER NOT NULL DEFAULT 0, -- bits: 1 reposts, 2 replies, 4 replies to strangers, 8 quotes, 16 all but media, 32 own reposts
+  oldest_first INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (viewer, timeline)
+) STRICT, WITHOUT ROWID;
+
+-- owner: web · private · what a member does not want to read of one account, in every timeline; bits as reading.hide.
+CREATE TABLE account_filter (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  subject INTEGER NOT NULL REFERENCES actor (id),
+  hide INTEGER NOT NULL,
+  PRIMARY KEY (viewer, subject)
+) STRICT, WITHOUT ROWID;
+
+-- owner: web · private · rows that came in below a marker after the reader had passed their place, till they are looked at.
+CREATE TABLE late_row (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  item INTEGER NOT NULL,           -- a record that may be gone by now
+  PRIMARY KEY (viewer, item)
+) STRICT, WITHOUT ROWID;
+
+-- owner: web · private, secret · addresses under which members read their timelines as feeds; each can be revoked.
+CREATE TABLE feed_key (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  token BLOB NOT NULL UNIQUE,      -- SHA-256 of the key in the address
+  timeline TEXT NOT NULL DEFAULT '',  -- as reading.timeline
+  created_us INTEGER NOT NULL
+) STRICT;
+CREATE INDEX feed_key_of_viewer ON feed_key (viewer);

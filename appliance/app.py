@@ -87,10 +87,12 @@ from appliance.web.admin import admin as admin_pages
 from appliance.web.blobs import NSID as GET_BLOB
 from appliance.web.blobs import blobs as blob_ways
 from appliance.web.frame import Frame
+from appliance.web.marking import Keys, Marking
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
 from appliance.web.status import status as status_page
+from appliance.web.syndication import syndication
 from appliance.web.videos import videos
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
@@ -110,6 +112,7 @@ from appliance.xrpc import (
     search,
 )
 from appliance.xrpc import importing as own_import
+from appliance.xrpc.calling import Calling
 from appliance.xrpc.feeds import FeedCalls
 from appliance.xrpc.member_calls import member_calls
 
@@ -364,6 +367,8 @@ async def build(
     website = site(
         frame,
         Pages(views),
+        Marking(database, clock),
+        Calling(methods),
         proving,
         auth.web_sessions,
         Writing(writer),
@@ -388,6 +393,7 @@ async def build(
                 {"audit": audit_command(database, identities, auditor, clock)},
             ),
             _well_known(settings, secrets, vapid),
+            syndication(frame, Pages(views), Keys(database, clock)),
             videos(moving),
             blob_ways(partial(_locate_blob, database, identities)),
             admin_pages(frame, door, database, crew, clock, budgets),

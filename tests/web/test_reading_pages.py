@@ -68,9 +68,10 @@ async def test_a_page_address_shows_the_same_rows_whenever_it_is_opened(
     site: Site, world: World, member: httpx.AsyncClient
 ) -> None:
     first = await page(member, "/")
-    [_, back] = [field["value"] for field in first.all("input", name="return")]
+    [marking, _, back] = [field["value"] for field in first.all("input", name="return")]
 
     assert back.startswith("/?before=")
+    assert marking == back
     assert rows_of(await page(member, back)) == rows_of(first)
 
 
