@@ -36,7 +36,8 @@ async def device(
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page
     await context.close()
-    assert complaints == []
+    # With script the marker has focus before the browser gets round to it: that is wanted.
+    assert [c for c in complaints if not c.startswith("Autofocus processing was blocked")] == []
 
 
 async def write(place: House, count: int, start: int = 0) -> None:

@@ -43,6 +43,9 @@
     if (row) sessionStorage.setItem(place, JSON.stringify([row.id, row.getBoundingClientRect().top]));
   }
   function restore() {
+    const marker = $('#marker[autofocus]');
+    // Whoever has focus already is not scrolled to once more when the browser gets round to autofocus.
+    if (marker) marker.focus({ preventScroll: true });
     const back = performance.getEntriesByType('navigation')[0];
     const kept = sessionStorage.getItem(place);
     if (kept && back && back.type !== 'navigate') {
@@ -50,7 +53,6 @@
       const row = document.getElementById(id);
       if (row) { scrollBy({ top: row.getBoundingClientRect().top - top, behavior: 'instant' }); return; }
     }
-    const marker = $('#marker[autofocus]');
     if (marker && !location.hash) {
       const wanted = innerHeight * ('down' in tools.dataset ? 1 / 4 : 2 / 3);
       scrollBy({ top: marker.getBoundingClientRect().top - wanted, behavior: 'instant' });
