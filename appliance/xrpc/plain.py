@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+import base64
+import binascii
 
 import orjson
 
 from appliance.errors import BadInput
 from appliance.store import actor_reads, labels, post_reads
 from appliance.store.collections import NUMBERS
-from appliance.timeline.answering import Answer, Answering, record_of
+from appliance.timeline.answering import Answer, Answering, paged, record_of
 from appliance.timeline.hydration import State
 from appliance.timeline.json_text import joined, text
 from appliance.timeline.labelers import is_over
@@ -50,14 +51,18 @@ def methods(answering: Answering) -> list[Method]:
         if any("*" in pattern for pattern in patterns):
             raise BadInput("wildcards are not supported")
 
+        after, limit = _after(p.get("cursor")), p["limit"]
+
         def members(state: State) -> bytes:
             now_us = state.shared.clock.now_us()
-            rows = [
+            found = [
                 row
-                for row in labels.stated(state.reader, patterns, sources)
+                for row in labels.stated(state.reader, sorted(set(patterns)), sources)
                 if row.exp is None or not is_over(row.exp, now_us)
             ]
-            return b'"labels":' + joined([_signed(row) for row in rows[: p["limit"]]])
+            rows = [row for row in sorted(found, key=_place) if after is None or _place(row) > after]
+            following = _cursor(rows[limit - 1]) if len(rows) > limit else None
+            return paged(b'"labels":' + joined([_signed(row) for row in rows[:limit]]), following)
 
         return await answering.answer(call.asker, members, labelled=False)
 
@@ -79,5 +84,26 @@ def _signed(row: labels.Stated) -> bytes:
     value |= {"val": row.val, "cts": row.cts}
     value |= {"exp": row.exp} if row.exp is not None else {}
     if row.sig is not None:
-        value["sig"] = {"$bytes": b64encode(row.sig).decode().rstrip("=")}
+        value["sig"] = {"$bytes": base64.b64encode(row.sig).decode().rstrip("=")}
     return text(value)
+
+
+def _place(row: labels.Stated) -> tuple[str, ...]:
+    return row.uri, row.src, row.val, row.cid or ""
+
+
+def _cursor(row: labels.Stated) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(_place(row))).decode()
+
+
+def _after(cursor: str | None) -> tuple[str, ...] | None:
+    """The label after which a page begins. Raises BadInput."""
+    if not cursor:
+        return None
+    try:
+        parts = orjson.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        raise BadInput("Malformed cursor") from None
+    if not isinstance(parts, list) or len(parts) != 4 or not all(isinstance(part, str) for part in parts):
+        raise BadInput("Malformed cursor")
+    return tuple(parts)
