@@ -233,7 +233,8 @@ def _made(schema: Schema, nsid: str, depth: int) -> st.SearchStrategy[Any]:
             return JUNK if found is None else _made(found, whole.partition("#")[0], depth - 1)
         case "union":
             parts = [
-                f"{nsid}{reference}" if reference.startswith("#") else reference for reference in schema["refs"]
+                f"{nsid}{reference}" if reference.startswith("#") else reference
+                for reference in schema["refs"]
             ]
             return st.sampled_from(parts).flatmap(lambda each: _typed(each, depth - 1)) if parts else JUNK
         case "object":
