@@ -6,7 +6,7 @@ import base64
 import binascii
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -17,6 +17,8 @@ from appliance.protocol import lexicons
 from appliance.timeline import labelers
 from appliance.timeline.asker import Asker
 from appliance.timeline.labelers import Labeler
+from appliance.xrpc import bodies
+from appliance.xrpc.bodies import Message, Receive, Send
 from appliance.xrpc.methods import Access, Authenticate, Call, Caller, Method
 from appliance.xrpc.packing import packed
 from appliance.xrpc.peer import named_by_proxy
@@ -31,9 +33,6 @@ from appliance.xrpc.replies import (
     reply_to,
 )
 
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 PREFIX = "/xrpc/"
@@ -71,6 +70,9 @@ class Front:
         self._goes_elsewhere = goes_elsewhere
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and bodies.announced(scope):
+            body = bodies.Body(scope, receive, send)
+            receive, send = body.receive, body.send
         path = scope.get("path", "")
         if scope["type"] != "http" or not path.startswith(PREFIX):
             if self._rest is None:
