@@ -219,7 +219,8 @@ def certificate(reader: Reader, due: Due, repo: Repo, found: Compared) -> Certif
     if theirs.exact and max(repo.seen_rev, repo.base_rev) <= theirs.began:
         digest, count = theirs.digest()
         if (digest, count) == records.digest(reader, repo.actor, numbers):
-            return Certificate(theirs.began, theirs.method, digest, count)
+            shown = records.digest_for_anybody(reader, repo.actor, numbers, (digest, count))
+            return Certificate(theirs.began, theirs.method, digest, count, shown)
     return Certificate(theirs.began, theirs.method, None, None)
 
 

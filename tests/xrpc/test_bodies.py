@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import h11
 import pytest
 from quart import Quart, request
 
 from appliance.xrpc import bodies
-from appliance.xrpc.asgi import BODY_MAX_BYTES, Front
+from appliance.xrpc.asgi import BODY_MAX_BYTES, App, Front
 from tests.serving import serving
 
 NAMED = "com.atproto.server.createSession"
@@ -92,7 +92,9 @@ async def origin() -> AsyncIterator[str]:
     async def reads() -> str:
         return str(len(await request.get_data()))
 
-    front = Front([], _nobody, default_labelers=(), rest=web, rest_has=lambda nsid: nsid in (NAMED, "form"))
+    front = Front(
+        [], _nobody, default_labelers=(), rest=cast(App, web), rest_has=lambda nsid: nsid in (NAMED, "form")
+    )
     async with serving(front) as found:
         yield found
 

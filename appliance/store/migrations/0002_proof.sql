@@ -277,3 +277,6 @@ CREATE TABLE draft (
   updated_us INTEGER NOT NULL,
   PRIMARY KEY (viewer, key)
 ) STRICT, WITHOUT ROWID;
+
+ALTER TABLE repo ADD COLUMN shown_digest BLOB;
+ALTER TABLE repo ADD COLUMN shown_count INTEGER;
