@@ -200,7 +200,7 @@ def conclude(
         else:
             repos.suspect(tx, repo.actor, reason, now_us, from_us=repo.cert_us)
         return "differs"
-    findings.settle(tx, repo.actor, now_us)
+    findings.settle(tx, repo.actor, now_us, whole=found.theirs.whole)
     proof = certificate(tx, due, now, found)
     if proof is not None and (proof.digest is not None or repo.state == "SUSPECT"):
         repos.confirm(tx, repo.actor, repo.epoch, repo.state, proof, now_us)

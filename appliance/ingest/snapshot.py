@@ -175,7 +175,7 @@ def finish_scan(
     if not repos.finalise(tx, scan.actor, scan.epoch, scan.base_rev, certificate, now_us, data_cid=data_cid):
         raise NotFound("the repository is not being scanned")
     actors.applied_rev(tx, scan.actor, scan.base_rev, now_us)
-    findings.settle(tx, scan.actor, now_us)
+    findings.settle(tx, scan.actor, now_us, whole=not scan.partial)
     repo = repos.find(tx, scan.actor)
     return certificate if repo is not None and repo.state == "LIVE" else None
 
