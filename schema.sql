@@ -414,7 +414,9 @@ CREATE TABLE repo (
   cert_count INTEGER,
   doubt_us INTEGER,                -- upstream time from which on something may be missing; NULL: no doubt, or since ever
   window_us INTEGER,                -- what is older was not read, by BACKFILL_DAYS; NULL: nothing was left out
-  head_rev TEXT NOT NULL DEFAULT ''  -- newest commit of the chain: scanned, or checked on a wire that tells trees
+  head_rev TEXT NOT NULL DEFAULT '',  -- newest commit of the chain: scanned, or checked on a wire that tells trees
+  shown_digest BLOB,                -- as cert_digest, of the collections that are read of everybody: whoever asks is told these
+  shown_count INTEGER
 ) STRICT;
 CREATE INDEX repo_due ON repo (next_at_us, priority) WHERE state IN ('QUEUED', 'WAIT', 'SUSPECT');
 CREATE INDEX repo_scanning ON repo (actor) WHERE state = 'SCANNING';

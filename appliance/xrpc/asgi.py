@@ -6,7 +6,7 @@ import base64
 import binascii
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,6 +18,8 @@ from appliance.protocol import lexicons
 from appliance.timeline import labelers
 from appliance.timeline.asker import Asker
 from appliance.timeline.labelers import Labeler
+from appliance.xrpc import bodies
+from appliance.xrpc.bodies import Message, Receive, Send
 from appliance.xrpc.methods import Access, Authenticate, Call, Caller, Method
 from appliance.xrpc.packing import packed
 from appliance.xrpc.peer import named_by_proxy
@@ -32,9 +34,6 @@ from appliance.xrpc.replies import (
     reply_to,
 )
 
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 PREFIX = "/xrpc/"
@@ -82,6 +81,9 @@ class Front:
         self._hosts = hosts
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and bodies.announced(scope):
+            body = bodies.Body(scope, receive, send)
+            receive, send = body.receive, body.send
         path = scope.get("path", "")
         if scope["type"] == "http" and self._hosts and path not in _ANY_HOST and not self._is_ours(scope):
             message = "This server does not go by that name (APPVIEW_HOSTNAME, PUBLIC_URL)"

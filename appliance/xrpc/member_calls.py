@@ -28,7 +28,8 @@ from appliance.store import reports
 from appliance.store.sessions import Session
 from appliance.writes import compose, operations
 from appliance.writes.repos import BODY_MAX_BYTES, Repos
-from appliance.xrpc.asgi import PREFIX, App, Message, Receive, Send
+from appliance.xrpc.asgi import PREFIX, App
+from appliance.xrpc.bodies import Message, Receive, Send
 from appliance.xrpc.replies import Header, Reply, empty_reply, error_reply, json_reply, reply_to
 
 log = logging.getLogger(__name__)

@@ -413,3 +413,5 @@ CREATE TABLE feed_key (
   created_us INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX feed_key_of_viewer ON feed_key (viewer);
+ALTER TABLE repo ADD COLUMN shown_digest BLOB;
+ALTER TABLE repo ADD COLUMN shown_count INTEGER;
