@@ -277,3 +277,7 @@ CREATE TABLE draft (
   updated_us INTEGER NOT NULL,
   PRIMARY KEY (viewer, key)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX actor_deleted ON actor (id) WHERE status = 'deleted';
+-- The feed generators, few among millions; the condition is written so for the same reason.
+CREATE INDEX record_feed ON record (sort_ms) WHERE collection + 0 = 12 AND state = 1;
