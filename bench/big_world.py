@@ -1,7 +1,7 @@
 """A network the size of an appliance that is full: made once by bulk writes, kept between runs.
 
-The rows are those that the merge code makes of such records (``test_world.py`` compares): written many at a
-time, in the order of their tables, because a million records one by one take hours.
+The rows are those that the merge code makes of such records, written many at a time and in the order of their
+tables, because a million records one by one take hours.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import sqlite3
 import time
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,8 @@ class _Maker:
         self.record += 1
         us = ms * 1000 + self.record % 1000
         tid = tid_of(us, self.record & 1023)
-        created = f"{_day(ms // 86_400_000)}T{ms // 3_600_000 % 24:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}.000Z"
+        clock = f"{ms // 3_600_000 % 24:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}"
+        created = f"{_day(ms // 86_400_000)}T{clock}.000Z"
         raw = orjson.dumps({"$type": kinds.NSIDS[collection], **body, "createdAt": created})
         cid = to_text(b"\x01\x71\x12\x20" + hashlib.sha256(raw).digest())
         tie, arrival = order_key(cid), None
@@ -192,7 +194,7 @@ class _Maker:
         if owner in self.members and owner != author:
             self.told.append((owner, ms, record, reason, author, subject))
 
-    def link(self, rows: list[tuple[int, ...]]) -> None:
+    def link(self, rows: Sequence[tuple[int, ...]]) -> None:
         self.tx.many(
             "INSERT INTO link (id, kind, actor, subject, sort_ms, tie) VALUES (?, ?, ?, ?, ?, ?)", rows
         )
@@ -273,7 +275,9 @@ class _Maker:
                 self.viral.append(number)
             elif 0 < since <= 2 * answers and since % 2:
                 # Most answer the post itself; some each other.
-                parent = viral_at if chance.random() < 0.8 or since < 20 else number - 1 - chance.randrange(18)
+                parent = (
+                    viral_at if chance.random() < 0.8 or since < 20 else number - 1 - chance.randrange(18)
+                )
             elif 0 < since <= 10 * quotes and since % 10 == 4:
                 quote = viral_at
             elif 3 * answers < since <= 3 * answers + 200:
@@ -304,16 +308,13 @@ class _Maker:
             record = self.add(author, kinds.POST, body, ms)
             cid, tie, arrival, raw, key = self.last
             sort_ms = ms // 1000 * 1000
-            for into, value in (
-                (self.author, author),
-                (self.cid, cid),
-                (self.root, root),
-                (self.parent, parent),
-                (self.ms, sort_ms),
-                (self.keys, key),
-                (self.ids, record),
-            ):
-                into.append(value)  # type: ignore[attr-defined]
+            self.author.append(author)
+            self.cid.append(cid)
+            self.root.append(root)
+            self.parent.append(parent)
+            self.ms.append(sort_ms)
+            self.keys.append(key)
+            self.ids.append(record)
             ties = [self.ids[n] if n >= 0 else None for n in (root, parent, quote)]
             items.append((record, author, sort_ms, tie, record, flags, arrival))
             rows.append((record, author, *ties, sort_ms, tie, flags))
@@ -323,9 +324,7 @@ class _Maker:
             self.people[author, 2] += 1
             if parent >= 0:
                 self.counts[self.ids[parent], 2] += 1
-                self.tell(
-                    self.author[parent], sort_ms, record, notifications.REPLY, author, self.ids[parent]
-                )
+                self.tell(self.author[parent], sort_ms, record, notifications.REPLY, author, self.ids[parent])
             if quote >= 0:
                 self.counts[self.ids[quote], 3] += 1
                 self.tell(self.author[quote], sort_ms, record, notifications.QUOTE, author, self.ids[quote])
@@ -399,7 +398,11 @@ class _Maker:
         for number in range(lists):
             owner = self.viewer if number % 25 == 0 else self.popular.one()
             ms = START_MS + number * 60_000
-            body = {"name": self.text(1, 4), "purpose": PURPOSES[number % 3 == 1], "description": self.text(2, 9)}
+            body = {
+                "name": self.text(1, 4),
+                "purpose": PURPOSES[number % 3 == 1],
+                "description": self.text(2, 9),
+            }
             made = self.add(owner, kinds.LIST, body, ms)
             uri = f"at://{self.dids[owner]}/app.bsky.graph.list/{self.last[4]}"
             self.lists.append((made, owner, uri))
@@ -409,16 +412,22 @@ class _Maker:
             for subject in sorted(on_it):
                 item = {"subject": self.dids[subject], "list": uri}
                 record = self.add(owner, kinds.LIST_ITEM, item, ms + 1000)
-                rows.append((record, links.LIST_ITEM, made, subject, (ms + 1000) // 1000 * 1000, self.last[1]))
+                rows.append(
+                    (record, links.LIST_ITEM, made, subject, (ms + 1000) // 1000 * 1000, self.last[1])
+                )
             if number % 2 == 0:
                 pack = {"name": self.text(1, 4), "list": uri}
                 record = self.add(owner, kinds.STARTER_PACK, pack, ms + 2000)
-                cid, tie, _, raw, key = self.last
+                _, tie, _, raw, key = self.last
                 search.add(self.tx, record, owner, kinds.STARTER_PACK, raw, (ms + 2000) // 1000 * 1000, tie)
                 self.packs.append(f"at://{self.dids[owner]}/app.bsky.graph.starterpack/{key}")
         for number in range(lists):
             owner = self.popular.one()
-            feed = {"did": "did:web:feeds.test", "displayName": self.text(1, 3), "avatar": self.picture(number)}
+            feed = {
+                "did": "did:web:feeds.test",
+                "displayName": self.text(1, 3),
+                "avatar": self.picture(number),
+            }
             record = self.add(owner, kinds.GENERATOR, feed, START_MS + number * 1000)
             self.generators.append(f"at://{self.dids[owner]}/app.bsky.feed.generator/{self.last[4]}")
             self.counts[record, 0] += 0
@@ -430,7 +439,11 @@ class _Maker:
         self.tx.many(
             "INSERT OR IGNORE INTO label (src, uri, val, cts) VALUES (?, ?, ?, '2026-06-01T00:00:00Z')",
             (
-                (self.dids[2 + n % 10], self.uri(chance.randrange(size.posts)), ("porn", "rude", "spam")[n % 3])
+                (
+                    self.dids[2 + n % 10],
+                    self.uri(chance.randrange(size.posts)),
+                    ("porn", "rude", "spam")[n % 3],
+                )
                 for n in range(size.posts // 50)
             ),
         )
@@ -470,7 +483,8 @@ class _Maker:
         for (record, what), count in self.counts.items():
             by_record.setdefault(record, [0] * 5)[what] = count
         tx.many(
-            "INSERT INTO post_count (id, likes, reposts, replies, quotes, bookmarks) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO post_count (id, likes, reposts, replies, quotes, bookmarks)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             ((record, *counts) for record, counts in sorted(by_record.items())),
         )
         by_actor: dict[int, list[int]] = {}
@@ -483,7 +497,7 @@ class _Maker:
         tx.many(
             "INSERT INTO notification (viewer, sort_ms, record, reason, author, subject)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            sorted(self.told, key=lambda row: row[:4]),
+            sorted(self.told, key=itemgetter(0, 1, 2, 3)),
         )
         tx.many(
             "UPDATE actor SET rev = ? WHERE id = ?",
@@ -492,9 +506,10 @@ class _Maker:
         tx.run("INSERT OR REPLACE INTO meta (name, value) VALUES ('arrival', ?)", (str(self.arrival),))
         # Everybody whom a member follows is kept, whole, and compared lately.
         us = (START_MS + self.size.posts * 900) * 1000
-        refs = Counter({n: 1 for n in self.members}) + self.wanted
+        refs = Counter(dict.fromkeys(self.members, 1)) + self.wanted
         tx.many(
-            "INSERT INTO repo (actor, state, since_us, refs, cover_us, cert_us, cert_rev, cert_method, cert_count)"
+            "INSERT INTO repo (actor, state, since_us, refs, cover_us, cert_us, cert_rev, cert_method,"
+            " cert_count)"
             " VALUES (?, 'LIVE', ?, ?, ?, ?, ?, 'listing', 0)",
             ((n, us, count, us, us, self.revs[n]) for n, count in sorted(refs.items())),
         )
@@ -590,4 +605,3 @@ def kept(size: Size) -> tuple[Path, Named]:
         told.write_bytes(msgspec.json.encode(named))
         print(f"made in {time.monotonic() - began:.0f} s", flush=True)
     return folder, msgspec.json.decode(told.read_bytes(), type=Named)
-

@@ -95,7 +95,8 @@ def feeds_by_likes(reader: Reader, words: str, before: Place, limit: int) -> lis
     rows = reader.all(
         "SELECT r.id, coalesce(c.likes, 0) AS likes, max(r.sort_ms, 0) AS made"
         " FROM record r INDEXED BY record_feed LEFT JOIN post_count c ON c.id = r.id"
-        " WHERE r.collection + 0 = 12 AND r.state = 1 AND (?1 = '' OR instr(lower(json_extract(r.body, '$.displayName')), lower(?1)))"
+        " WHERE r.collection + 0 = 12 AND r.state = 1"
+        " AND (?1 = '' OR instr(lower(json_extract(r.body, '$.displayName')), lower(?1)))"
         " AND (coalesce(c.likes, 0), max(r.sort_ms, 0), r.id) < (?2, ?3, ?4)"
         " ORDER BY likes DESC, made DESC, r.id DESC LIMIT ?5",
         (words, *before, limit),

@@ -76,9 +76,7 @@ def _compile(folder: Path, npm: str) -> None:
 
 
 def _done(command: list[str], folder: Path) -> None:
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False
-    )
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False)
     if done.returncode != 0:
         _absent(f"official parts can't be installed: {done.stderr[-500:]}")
 
@@ -112,7 +110,8 @@ class Script:
         """The next that it tells; None at its end."""
         assert self._process.stdout is not None
         line = await asyncio.wait_for(self._process.stdout.readline(), within_s)
-        return json.loads(line) if line else None
+        step: dict[str, Any] | None = json.loads(line) if line else None
+        return step
 
     def go_on(self) -> None:
         """Tell it that the world has moved."""

@@ -16,15 +16,13 @@ with warnings.catch_warnings():
 _OTHERS = {"app.bsky.actor.getProfile": models.AppBskyActorDefs.ProfileViewDetailed}
 
 
-def has(nsid: str) -> bool:
-    """Whether this release of the SDK has a model of the method's answer."""
-    return _model(nsid) is not None
-
-
 def refusal(nsid: str, body: Any) -> str | None:
     """Why the SDK would not decode the answer, as strict as it can be; None where it does."""
+    model = _model(nsid)
+    if model is None:
+        return f"{nsid}: no model"
     try:
-        get_or_create(body, _model(nsid), strict=True, strict_string_format=True)
+        get_or_create(body, model, strict=True, strict_string_format=True)
     except Exception as error:  # the SDK's own, and what pydantic raises
         return f"{nsid}: {error!r} {error.__cause__!r}"[:1000]
     return None

@@ -39,7 +39,9 @@ async def appliance(folder: Path, net: Network, pds: str, people: dict[str, Any]
         yield process
 
 
-async def walk(process: Process, pds: str, people: dict[str, Any], kit: Path, registers: str) -> dict[str, Any]:
+async def walk(
+    process: Process, pds: str, people: dict[str, Any], kit: Path, registers: str
+) -> dict[str, Any]:
     options = {
         "service": process.origin,
         "did": f"did:web:localhost%3A{process.port}",
@@ -49,7 +51,8 @@ async def walk(process: Process, pds: str, people: dict[str, Any], kit: Path, re
     }
     told = await npm.run("start.mjs", options, kit=kit, step_s=200)
     assert list(told) == PARTS
-    return told["done"]
+    done: dict[str, Any] = told["done"]
+    return done
 
 
 async def test_the_social_app_starts_and_looks_around(tmp_path: Path) -> None:
