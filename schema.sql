@@ -29,6 +29,7 @@ CREATE TABLE actor (
 CREATE UNIQUE INDEX actor_handle ON actor (handle) WHERE handle IS NOT NULL;
 CREATE INDEX actor_due ON actor (id) WHERE known = 1 AND resolved_us IS NULL;
 CREATE INDEX actor_put_off ON actor (resolved_us) WHERE resolved_us < 0;
+CREATE INDEX actor_deleted ON actor (id) WHERE status = 'deleted';
 
 -- owner: members · private · who belongs here. Their follows decide what is tracked.
 CREATE TABLE member (
@@ -107,6 +108,8 @@ CREATE INDEX record_dead ON record (indexed_us) WHERE state = 2;
 -- What a profile card is made of: one short range for each actor. Written as rkey = 'self' the
 -- condition would make SQLite plan every statement with rkey = ? anew at each execution.
 CREATE INDEX record_self ON record (actor, collection, cid, takedown) WHERE rkey || '' = 'self' AND state = 1;
+-- The feed generators, few among millions; the condition is written so for the same reason.
+CREATE INDEX record_feed ON record (sort_ms) WHERE collection + 0 = 12 AND state = 1;
 
 -- owner: ingest · index · what timelines and author feeds list: each living post, and each living
 -- repost unless its subject is known to be deleted.

@@ -415,3 +415,6 @@ CREATE TABLE feed_key (
 CREATE INDEX feed_key_of_viewer ON feed_key (viewer);
 ALTER TABLE repo ADD COLUMN shown_digest BLOB;
 ALTER TABLE repo ADD COLUMN shown_count INTEGER;
+CREATE INDEX actor_deleted ON actor (id) WHERE status = 'deleted';
+-- The feed generators, few among millions; the condition is written so for the same reason.
+CREATE INDEX record_feed ON record (sort_ms) WHERE collection + 0 = 12 AND state = 1;
