@@ -75,7 +75,9 @@ from appliance.timeline.own_views import OwnViews
 from appliance.timeline.search_views import SearchViews
 from appliance.web.blobs import NSID as GET_BLOB
 from appliance.web.blobs import blobs as blob_ways
+from appliance.web.devices import devices
 from appliance.web.frame import Frame
+from appliance.web.oauth import oauth_ways
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
@@ -327,7 +329,8 @@ async def build(
         cache_bytes=VIDEO_CACHE_BYTES,
     )
     guard = Guard(secrets.subkey("forms"), settings.origin, _outside_origin(settings))
-    frame = Frame(guard, auth.web_sessions, clock, settings.origin)
+    client = auth.oauth.client
+    frame = Frame(guard, auth.web_sessions, clock, settings.origin, oauth=client.usable)
     website = site(
         frame,
         Pages(views),
@@ -345,6 +348,8 @@ async def build(
                 {"audit": audit_command(database, identities, auditor, clock)},
             ),
             _well_known(settings, secrets, vapid),
+            oauth_ways(frame, auth.web_sessions, client),
+            devices(frame, auth.web_sessions),
             videos(moving),
             blob_ways(partial(_locate_blob, database, identities)),
         ],

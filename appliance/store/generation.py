@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from appliance.errors import Corrupt
-from appliance.store import repos, upstreams
+from appliance.store import repos, sessions, upstreams
 from appliance.store.database import Reader, Transaction
 
 SUFFIX: Final = ".beat"
@@ -101,8 +101,17 @@ def begin(tx: Transaction, told: Beat | None, now_us: int) -> tuple[Beat, str]:
     """
     why = went_back(tx, told)
     if why:
-        repos.suspect_all(tx, RESTORED, now_us, from_us=upstreams.newest_time_us(tx))
+        doubt(tx, now_us)
     return beat(tx, after=told), why
+
+
+def doubt(tx: Transaction, now_us: int) -> None:
+    """An older copy takes over: every account is in doubt, and refresh tokens have been used since.
+
+    Shown once more, such a token would end the sign-in at its server for whoever holds the newer one.
+    """
+    repos.suspect_all(tx, RESTORED, now_us, from_us=upstreams.newest_time_us(tx))
+    sessions.kill_by_oauth(tx, "restored")
 
 
 def beat(tx: Transaction, after: Beat | None = None) -> Beat:

@@ -57,10 +57,12 @@ OF_MEMBERS: Final[dict[str, _Table]] = {
     "session": _Table(
         "actor", _as_they_are("kind", "about", "created_us", "rotated_us", "seen_us", "expires_us")
     ),
-    "pds_session": _Table("actor", _as_they_are("pds", "created_us", "refreshed_us", "dead")),
+    "pds_session": _Table(
+        "actor", _as_they_are("pds", "created_us", "refreshed_us", "dead", "issuer", "scope")
+    ),
 }
 # Private too, but no member's.
-OF_THE_HOUSE: Final = frozenset({"invite", "blob_takedown"})
+OF_THE_HOUSE: Final = frozenset({"invite", "blob_takedown", "oauth_flow"})
 
 
 def told(reader: Reader, actor: int) -> dict[str, list[dict[str, Any]]]:

@@ -24,6 +24,7 @@ from appliance.web.security import GUEST_COOKIE, SESSION_COOKIE, Guard
 NOTICES = {
     "posted": "Posted.",
     "deleted": "Deleted.",
+    "ended": "Signed out there.",
     "unknown": "Not confirmed: your server did not say whether this was done. Look before you repeat it.",
 }
 
@@ -39,7 +40,9 @@ class Asset(NamedTuple):
 class Frame:
     """Renders templates with what every page shows, and knows who is looking."""
 
-    def __init__(self, guard: Guard, sessions: SigningIn, clock: Clock, origin: str) -> None:
+    def __init__(
+        self, guard: Guard, sessions: SigningIn, clock: Clock, origin: str, *, oauth: bool = False
+    ) -> None:
         self.guard = guard
         self.clock = clock
         self.origin = origin
@@ -58,6 +61,7 @@ class Frame:
             undefined=StrictUndefined,
         )
         self._templates.globals["asset"] = self.asset
+        self._templates.globals["oauth"] = oauth
         self._templates.filters["short"] = present.short
         self._templates.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
 
