@@ -14,8 +14,8 @@ import msgspec
 
 from appliance import telemetry
 from appliance.auth import pds
-from appliance.auth.pds import SignedIn
 from appliance.auth.accounts import Account
+from appliance.auth.pds import SignedIn
 from appliance.auth.sign_in import parse_identifier
 from appliance.clock import Clock
 from appliance.config import Settings

@@ -185,7 +185,7 @@ async def test_t37_a_document_of_the_pds_that_is_not_right_ends_it(house: OAuthH
         body["authorization_servers"] = servers
 
     async def answer(_: Asked) -> Reply:
-        return status, body, *more  # type: ignore[return-value]
+        return status, body, *more
 
     house.server.overlay[".well-known/oauth-protected-resource"] = answer
     error = await refusal(house.leave())
