@@ -45,14 +45,19 @@ class Grants:
         self._unsure: TTLCache[str, None] = TTLCache(10_000, UNSURE_S, timer=clock.monotonic_s)
 
     async def send(self, tokens: Tokens, method: str, url: str, ask: Ask, *, again: bool) -> Answer:
-        """One call under the tokens, and once more when the server wants another nonce and it may be."""
+        """One call under the tokens, and once more when the server wants another nonce and it may be.
+
+        Raises NotSent when the server wants yet another: it has done nothing then.
+        """
         key = _key(tokens)
         while True:
             proof = self._proofs.proof(key, method, url, tokens.access)
             answer = await ask({"authorization": f"DPoP {tokens.access}", "dpop": proof})
             fresh = self._proofs.heard(key, url, answer.headers)
-            if not again or not fresh or not dpop.wants_nonce(answer):
+            if not dpop.wants_nonce(answer):
                 return answer
+            if not again or not fresh:
+                raise NotSent("Your server takes no proof at the moment")
             again = False
 
     def due(self, pds_session: int, tokens: Tokens) -> bool:

@@ -76,9 +76,7 @@ def _compile(folder: Path, npm: str) -> None:
 
 
 def _done(command: list[str], folder: Path) -> None:
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False
-    )
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False)
     if done.returncode != 0:
         _absent(f"official parts can't be installed: {done.stderr[-500:]}")
 

@@ -53,9 +53,7 @@ class Place(NamedTuple):
 async def place(folder: Path) -> AsyncIterator[Place]:
     """Both of them running; Alice has an account there."""
     async with AsyncExitStack() as stack:
-        net = await stack.enter_async_context(
-            Network(Options(accounts=0, members=0, posts=0, rate=0, pds=1))
-        )
+        net = await stack.enter_async_context(Network(Options(accounts=0, members=0, posts=0, rate=0, pds=1)))
         listener = socket.create_server(("127.0.0.1", 0))
         plain, port = listener.getsockname()[1], free_port()
         (folder / "pds").mkdir()
