@@ -107,7 +107,7 @@ async def _serve(
     config.errorlog = None
     config.graceful_timeout = 0.5
     stop = asyncio.Event()
-    serving = asyncio.create_task(serve(application, config, shutdown_trigger=stop.wait, mode="asgi"))  # type: ignore[arg-type]
+    serving = asyncio.create_task(serve(application, config, shutdown_trigger=stop.wait, mode="asgi"))
     running = asyncio.create_task(supervisor.run())
 
     async def end() -> None:
