@@ -1,7 +1,8 @@
-"""The network side of the HTTP pool: it connects to judged addresses only."""
+"""The network side of the HTTP pool: it connects to judged addresses only, and closes what it opened."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NoReturn
@@ -17,14 +18,20 @@ class JudgedTransport(httpx.AsyncHTTPTransport):
 
     def __init__(self, open_address: OpenAddress, tls: ssl.SSLContext, connections_max: int) -> None:
         super().__init__(verify=tls, trust_env=False)
+        self._network = _JudgedNetwork(open_address)
         # httpx offers no way to hand in the network side of its pool; the version is pinned.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls,
             max_connections=connections_max,
             max_keepalive_connections=connections_max,
             keepalive_expiry=30,
-            network_backend=_JudgedNetwork(open_address),
+            network_backend=self._network,
         )
+
+    async def aclose(self) -> None:
+        """When it returns, every connection is closed."""
+        await super().aclose()
+        await self._network.closed()
 
 
 class _JudgedNetwork(httpcore.AsyncNetworkBackend):
@@ -33,6 +40,7 @@ class _JudgedNetwork(httpcore.AsyncNetworkBackend):
     def __init__(self, open_address: OpenAddress) -> None:
         self._open_address = open_address
         self._network = httpcore.AnyIOBackend()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def connect_tcp(
         self,
@@ -45,9 +53,13 @@ class _JudgedNetwork(httpcore.AsyncNetworkBackend):
         failure: Exception | None = None
         for address in await self._open_address(host):
             try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+                stream = await self._network.connect_tcp(
+                    address, port, timeout, local_address, socket_options
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
+            else:
+                return _Stream(stream, self._closing)
         raise httpcore.ConnectError("no address answered") from failure
 
     async def connect_unix_socket(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -55,3 +67,53 @@ class _JudgedNetwork(httpcore.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await self._network.sleep(seconds)
+
+    async def closed(self) -> None:
+        """Wait until what is to be closed is closed."""
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection that closes even when its closer is cancelled.
+
+    The pool drops dead connections from its list and then closes them one after the other, in the task of
+    whoever asks next. Cancelled in between, it would leave the rest open, and known to nobody. A close that
+    never waits can't be interrupted: what it takes is done by a task of its own, in ``closing`` till then.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, closing: set[asyncio.Task[None]]) -> None:
+        self._stream = stream
+        self._closing = closing
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return await self._stream.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._stream.aclose())
+        self._closing.add(task)
+        task.add_done_callback(self._has_closed)
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:
+            await self.aclose()
+            raise
+        return _Stream(stream, self._closing)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def _has_closed(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        if not task.cancelled():
+            # How a connection ends is of no interest to anybody.
+            task.exception()

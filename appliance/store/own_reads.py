@@ -47,21 +47,29 @@ def subscriptions(reader: Reader, viewer: int, before: str, limit: int) -> list[
     return list(map(Subscribed._make, rows))
 
 
-def followed_by_followed(reader: Reader, viewer: int, limit: int, offset: int) -> list[int]:
+class Ranked(NamedTuple):
+    """Somebody or something in a list by numbers: its place is that number (``sort_ms``), what decides
+    between equals (``tie``), and itself."""
+
+    id: int
+    sort_ms: int
+    tie: int
+
+
+def followed_by_followed(reader: Reader, viewer: int, before: Place, limit: int) -> list[Ranked]:
     """Whom those follow whom the viewer follows, and he doesn't: by how many of them do."""
-    return [
-        row[0]
-        for row in reader.all(
-            "SELECT theirs.subject FROM"
-            " (SELECT subject FROM link WHERE kind = 3 AND actor = ?1 AND waiting = 0 LIMIT ?4) AS mine"
-            " CROSS JOIN link AS theirs INDEXED BY link_by_actor"
-            " ON theirs.kind = 3 AND theirs.actor = mine.subject AND theirs.waiting = 0"
-            " WHERE theirs.subject <> ?1 AND NOT EXISTS (SELECT 1 FROM link f INDEXED BY link_pair"
-            "  WHERE f.kind = 3 AND f.actor = ?1 AND f.subject = theirs.subject AND f.waiting = 0)"
-            " GROUP BY theirs.subject ORDER BY count(*) DESC, theirs.subject LIMIT ?2 OFFSET ?3",
-            (viewer, limit, offset, SUGGESTED_FROM),
-        )
-    ]
+    rows = reader.all(
+        "SELECT theirs.subject AS who, count(*) AS many, 0 FROM"
+        " (SELECT subject FROM link WHERE kind = 3 AND actor = ?1 AND waiting = 0 LIMIT ?6) AS mine"
+        " CROSS JOIN link AS theirs INDEXED BY link_by_actor"
+        " ON theirs.kind = 3 AND theirs.actor = mine.subject AND theirs.waiting = 0"
+        " WHERE theirs.subject <> ?1 AND NOT EXISTS (SELECT 1 FROM link f INDEXED BY link_pair"
+        "  WHERE f.kind = 3 AND f.actor = ?1 AND f.subject = theirs.subject AND f.waiting = 0)"
+        " GROUP BY theirs.subject HAVING (many, 0, who) < (?2, ?3, ?4)"
+        " ORDER BY many DESC, who DESC LIMIT ?5",
+        (viewer, *before, limit, SUGGESTED_FROM),
+    )
+    return list(map(Ranked._make, rows))
 
 
 def followed_beside(reader: Reader, actor: int, limit: int) -> list[int]:
@@ -80,14 +88,14 @@ def followed_beside(reader: Reader, actor: int, limit: int) -> list[int]:
     ]
 
 
-def feeds_by_likes(reader: Reader, words: str, limit: int, offset: int) -> list[int]:
+def feeds_by_likes(reader: Reader, words: str, before: Place, limit: int) -> list[Ranked]:
     """Feed generators by their likes; with ``words``, those in whose name they stand."""
-    return [
-        row[0]
-        for row in reader.all(
-            "SELECT r.id FROM record r LEFT JOIN post_count c ON c.id = r.id WHERE r.collection = 12"
-            " AND r.state = 1 AND (?1 = '' OR instr(lower(json_extract(r.body, '$.displayName')), lower(?1)))"
-            " ORDER BY coalesce(c.likes, 0) DESC, r.sort_ms DESC, r.id LIMIT ?2 OFFSET ?3",
-            (words, limit, offset),
-        )
-    ]
+    rows = reader.all(
+        "SELECT r.id, coalesce(c.likes, 0) AS likes, max(r.sort_ms, 0) AS made"
+        " FROM record r LEFT JOIN post_count c ON c.id = r.id WHERE r.collection = 12"
+        " AND r.state = 1 AND (?1 = '' OR instr(lower(json_extract(r.body, '$.displayName')), lower(?1)))"
+        " AND (coalesce(c.likes, 0), max(r.sort_ms, 0), r.id) < (?2, ?3, ?4)"
+        " ORDER BY likes DESC, made DESC, r.id DESC LIMIT ?5",
+        (words, *before, limit),
+    )
+    return list(map(Ranked._make, rows))

@@ -177,7 +177,7 @@ def has_labels(reader: Reader) -> bool:
 
 
 def labels(reader: Reader, uris: Collection[str], sources: Collection[str]) -> list[LabelRow]:
-    """What these labelers say about these addresses and have not taken back."""
+    """What these labelers say about these addresses and have not taken back, by address."""
     rows: list[LabelRow] = []
     wanted = frozenset(sources)
     for marks, part in text_batches(uris):

@@ -66,6 +66,7 @@ class Liked(NamedTuple):
     """A post that was found, with what people did with it."""
 
     id: int
+    made_ms: int
     likes: int
     reposts: int
     replies: int
@@ -76,8 +77,9 @@ def newest_with_counts(reader: Reader, wanted: Wanted, limit: int) -> list[Liked
     """The newest that are found, with their numbers."""
     sql, parameters = _statement(reader, wanted, _LAST, limit)
     rows = reader.all(
-        "SELECT found.record, coalesce(c.likes, 0), coalesce(c.reposts, 0), coalesce(c.replies, 0),"
-        f" coalesce(c.quotes, 0) FROM ({sql}) AS found LEFT JOIN post_count c ON c.id = found.record",
+        "SELECT found.record, found.place >> 20, coalesce(c.likes, 0), coalesce(c.reposts, 0),"
+        f" coalesce(c.replies, 0), coalesce(c.quotes, 0) FROM ({sql}) AS found"
+        " LEFT JOIN post_count c ON c.id = found.record",
         parameters,
     )
     return list(map(Liked._make, rows))

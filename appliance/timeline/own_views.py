@@ -6,12 +6,13 @@ from collections.abc import Callable
 from functools import partial
 
 from appliance.errors import BadInput
+from appliance.protocol.syntax import is_tid
 from appliance.store import own_reads, post_reads
-from appliance.store.own_reads import Kept
+from appliance.store.own_reads import Kept, Ranked
 from appliance.timeline import lists, names
 from appliance.timeline.answering import Answer, Answering, paged, visible
 from appliance.timeline.asker import Asker
-from appliance.timeline.filling import Page, fill
+from appliance.timeline.filling import FETCHES_MAX, Page, fill
 from appliance.timeline.hydration import STRANGER, State
 from appliance.timeline.json_text import instant, joined, text
 from appliance.timeline.presenting import Presenter
@@ -43,15 +44,8 @@ class OwnViews:
         def members(state: State) -> bytes:
             if state.viewer is None or state.viewer == STRANGER:
                 return b'"subscriptions":[]'
-            found = own_reads.subscriptions(state.reader, state.viewer, cursor or "", limit + 1)
-            more, found = len(found) > limit, found[:limit]
-            state.finish(actors=[each.subject for each in found])
-            presenter = Presenter(state)
-            shown = [each for each in found if not state.blocked(each.subject)]
-            views = [
-                view for each in shown if (view := presenter.subscribed_profile(each.subject)) is not None
-            ]
-            return paged(b'"subscriptions":' + joined(views), found[-1].key if more else None)
+            page = _subscribed(state, state.viewer, cursor, limit)
+            return paged(b'"subscriptions":' + joined(page.views), page.cursor)
 
         return await self.answering.answer(asker, members)
 
@@ -61,10 +55,9 @@ class OwnViews:
         def members(state: State) -> bytes:
             if state.viewer is None or state.viewer == STRANGER:
                 return b'"actors":[]'
-            start = _offset(cursor)
-            people = own_reads.followed_by_followed(state.reader, state.viewer, limit + 1, start)
-            following = str(start + limit) if len(people) > limit else None
-            return paged(b'"actors":' + joined(_worth_following(state, people[:limit])), following)
+            skeleton = partial(own_reads.followed_by_followed, state.reader, state.viewer)
+            page = fill(skeleton, partial(_suggested, state), cursor, limit)
+            return paged(b'"actors":' + joined(page.views), page.cursor)
 
         return await self.answering.answer(asker, members)
 
@@ -84,11 +77,11 @@ class OwnViews:
         """getPopularFeedGenerators and getSuggestedFeeds: those known here, by their likes."""
 
         def members(state: State) -> bytes:
-            start = _offset(cursor)
-            records = own_reads.feeds_by_likes(state.reader, words, limit + 1, start)
-            following = str(start + limit) if len(records) > limit else None
-            views = lists.each(state, records[:limit], lists.generator)
-            return paged(b'"feeds":' + joined(views), following)
+            def show(rows: list[Ranked]) -> list[bytes]:
+                return lists.each(state, [row.id for row in rows], lists.generator)
+
+            page = fill(partial(own_reads.feeds_by_likes, state.reader, words), show, cursor, limit)
+            return paged(b'"feeds":' + joined(page.views), page.cursor)
 
         return await self.answering.answer(asker, members)
 
@@ -117,6 +110,32 @@ def _bookmarks(state: State, rows: list[Kept]) -> list[bytes]:
     return views
 
 
+def _subscribed(state: State, viewer: int, cursor: str | None, limit: int) -> Page:
+    """profileViews, whose cursor is the key of a subscription. Raises BadInput."""
+    place = cursor or ""
+    if place and not is_tid(place):
+        raise BadInput("Malformed cursor")
+    views: list[bytes] = []
+    for _ in range(FETCHES_MAX):
+        wanted = limit - len(views)
+        found = own_reads.subscriptions(state.reader, viewer, place, wanted + 1)
+        more, found = len(found) > wanted, found[:wanted]
+        state.finish(actors=[each.subject for each in found])
+        presenter = Presenter(state)
+        shown = [each.subject for each in found if not state.blocked(each.subject)]
+        views += [view for each in shown if (view := presenter.subscribed_profile(each)) is not None]
+        if not more:
+            return Page(views, None)
+        place = found[-1].key
+        if len(views) >= (limit + 1) // 2:
+            break
+    return Page(views, place)
+
+
+def _suggested(state: State, rows: list[Ranked]) -> list[bytes]:
+    return _worth_following(state, [row.id for row in rows])
+
+
 def _worth_following(state: State, people: list[int]) -> list[bytes]:
     """profileViews of those whom the viewer neither follows nor avoids."""
     state.finish(actors=people)
@@ -128,12 +147,3 @@ def _worth_following(state: State, people: list[int]) -> list[bytes]:
         if i != state.viewer and i not in state.following and not state.blocked(i) and not state.is_muted(i)
     ]
     return [view for each in kept if (view := write(each)) is not None]
-
-
-def _offset(cursor: str | None) -> int:
-    """These lists are ranked anew at each look: their cursor is a number of entries."""
-    if not cursor:
-        return 0
-    if not (cursor.isascii() and cursor.isdigit()) or len(cursor) > 6:
-        raise BadInput("Malformed cursor")
-    return int(cursor)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import partial
 from typing import Final
 
-from appliance.errors import BadInput
 from appliance.protocol import words
 from appliance.store import search_reads
-from appliance.store.search_reads import Hit, Liked, Person, Wanted
-from appliance.store.timeline import NEWEST
+from appliance.store.search_reads import Hit, Person, Wanted
+from appliance.store.timeline import NEWEST, Place
 from appliance.timeline import lists, profiles, search_query
 from appliance.timeline.answering import Answer, Answering, paged
 from appliance.timeline.asker import Asker
@@ -133,7 +133,7 @@ def _viewer(state: State) -> int | None:
     return None if state.viewer == STRANGER else state.viewer
 
 
-def _posts(state: State, rows: list[Hit] | list[Liked]) -> list[bytes]:
+def _posts(state: State, rows: list[Hit]) -> list[bytes]:
     """postViews, without authors with whom the viewer is in a block."""
     ids = [row.id for row in rows]
     state.load_posts(ids, with_context=False)
@@ -151,18 +151,22 @@ def _posts(state: State, rows: list[Hit] | list[Liked]) -> list[bytes]:
 
 
 def _top(state: State, wanted: Wanted, cursor: str | None, limit: int) -> Page:
-    """The newest, ranked anew at each look: the cursor is a number of entries."""
-    start = int(cursor) if cursor and cursor.isascii() and cursor.isdigit() and len(cursor) < 6 else 0
-    if cursor and str(start) != cursor:
-        raise BadInput("Malformed cursor")
-    rows = search_reads.newest_with_counts(state.reader, wanted, RANKED_MAX)
-    rows.sort(key=lambda row: -(row.likes + 2 * row.reposts + 3 * row.quotes + row.replies))
-    views: list[bytes] = []
-    while start < len(rows) and len(views) < limit:
-        part = rows[start : start + limit - len(views)]
-        views += _posts(state, part)
-        start += len(part)
-    return Page(views, str(start) if start < len(rows) else None)
+    """The newest, ranked anew at each look: the cursor names rank and time of the last that was seen."""
+    ranked = []
+    for row in search_reads.newest_with_counts(state.reader, wanted, RANKED_MAX):
+        rank = row.likes + 2 * row.reposts + 3 * row.quotes + row.replies
+        ranked.append((Place(rank, row.made_ms, row.id), Hit(row.id, rank, row.made_ms)))
+    ranked.sort(reverse=True)
+
+    def skeleton(before: Place, most: int) -> list[Hit]:
+        below = bisect_right(ranked, tuple(-part for part in before), key=_downward)
+        return [hit for _, hit in ranked[below : below + most]]
+
+    return fill(skeleton, partial(_posts, state), cursor, limit)
+
+
+def _downward(ranked: tuple[Place, Hit]) -> tuple[int, ...]:
+    return tuple(-part for part in ranked[0])
 
 
 def _people(state: State, rows: list[Person]) -> list[bytes]:

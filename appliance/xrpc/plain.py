@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+
 import orjson
 
 from appliance.errors import BadInput
 from appliance.store import actor_reads, post_reads
 from appliance.store.collections import NUMBERS
-from appliance.timeline.answering import Answer, Answering, record_of
+from appliance.store.post_reads import LabelRow
+from appliance.timeline.answering import Answer, Answering, paged, record_of
 from appliance.timeline.hydration import State
 from appliance.timeline.json_text import joined, label, text
 from appliance.xrpc.methods import Access, Call, Method
@@ -45,9 +49,13 @@ def methods(answering: Answering) -> list[Method]:
         if any("*" in pattern for pattern in patterns):
             raise BadInput("wildcards are not supported")
 
+        after, limit = _after(p.get("cursor")), p["limit"]
+
         def members(state: State) -> bytes:
-            rows = post_reads.labels(state.reader, patterns, sources)
-            return b'"labels":' + joined([label(row) for row in rows[: p["limit"]]])
+            found = post_reads.labels(state.reader, sorted(set(patterns)), sources)
+            rows = [row for row in sorted(found, key=_place) if after is None or _place(row) > after]
+            following = _cursor(rows[limit - 1]) if len(rows) > limit else None
+            return paged(b'"labels":' + joined([label(row) for row in rows[:limit]]), following)
 
         return await answering.answer(call.asker, members, labelled=False)
 
@@ -59,3 +67,24 @@ def methods(answering: Answering) -> list[Method]:
         Method("com.atproto.label.queryLabels", Access.PUBLIC, query_labels),
         Method("com.atproto.temp.fetchLabels", Access.PUBLIC, fetch_labels),
     ]
+
+
+def _place(row: LabelRow) -> tuple[str, ...]:
+    return row.uri, row.src, row.val, row.cid or ""
+
+
+def _cursor(row: LabelRow) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(_place(row))).decode()
+
+
+def _after(cursor: str | None) -> tuple[str, ...] | None:
+    """The label after which a page begins. Raises BadInput."""
+    if not cursor:
+        return None
+    try:
+        parts = orjson.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        raise BadInput("Malformed cursor") from None
+    if not isinstance(parts, list) or len(parts) != 4 or not all(isinstance(part, str) for part in parts):
+        raise BadInput("Malformed cursor")
+    return tuple(parts)
