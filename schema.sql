@@ -333,7 +333,10 @@ CREATE TABLE pds_session (
   sealed BLOB NOT NULL,            -- access and refresh token, AES-GCM under a key outside the database
   created_us INTEGER NOT NULL,
   refreshed_us INTEGER NOT NULL,
-  dead TEXT                        -- why it can't be used any more; NULL: usable
+  dead TEXT,                       -- why it can't be used any more; NULL: usable
+  issuer TEXT,                     -- the authorization server, for a sign-in by OAuth
+  kid TEXT,                        -- our key as a client, to which such a sign-in is bound
+  scope TEXT                       -- what it allows
 ) STRICT;
 CREATE INDEX pds_session_of_actor ON pds_session (actor);
 
@@ -356,6 +359,15 @@ CREATE INDEX session_by_previous ON session (previous) WHERE previous IS NOT NUL
 CREATE INDEX session_of_pds_session ON session (pds_session);
 CREATE INDEX session_of_actor ON session (actor);
 CREATE INDEX session_by_end ON session (expires_us);
+
+-- owner: auth · private · sign-ins by OAuth under way: from leaving for the member's server to coming back.
+CREATE TABLE oauth_flow (
+  state BLOB PRIMARY KEY,          -- SHA-256 of the state that comes back
+  browser BLOB NOT NULL,           -- SHA-256 of the cookie of the browser that left
+  sealed BLOB NOT NULL,            -- server, account, verifier, key, the way back
+  created_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX oauth_flow_by_age ON oauth_flow (created_us);
 
 -- ---------------------------------------------------------------- how far, and what is open
 

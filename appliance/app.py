@@ -25,8 +25,8 @@ from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
 from appliance.auth.admin_door import AdminDoor
 from appliance.auth.budgets import Budgets
-from appliance.auth.pds_sessions import PdsSessions
 from appliance.auth.secrets import Secrets, open_secrets
+from appliance.auth.sign_in import Join
 from appliance.backfill.archive import Archive
 from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
@@ -86,8 +86,10 @@ from appliance.timeline.search_views import SearchViews
 from appliance.web.admin import admin as admin_pages
 from appliance.web.blobs import NSID as GET_BLOB
 from appliance.web.blobs import blobs as blob_ways
+from appliance.web.devices import devices
 from appliance.web.frame import Frame
 from appliance.web.marking import Keys, Marking
+from appliance.web.oauth import oauth_ways
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
@@ -175,7 +177,8 @@ async def operate(settings: Settings, command: str, arguments: list[str]) -> Any
         publishing = Publishing(database, identities, outbound, settings, clock)
         status = Status(database, clock, None)
         secrets = open_secrets(settings)
-        importing = Importing(database, PdsSessions(database, outbound, secrets, clock), clock)
+        auth = auth_parts.build(database, identities, outbound, secrets, _joining(settings), settings, clock)
+        importing = Importing(database, auth.pds_sessions, clock)
         known = commands(database, identities, publishing, importing, settings, clock, status)
         return await known[command](arguments)
 
@@ -230,11 +233,8 @@ async def build(
         accounts.moved(tx, actor, clock.now_us())
         tx.announce(partial(auth.viewers.forget, actors.did_of(tx, actor)))
 
-    def join(tx: Transaction, did: str, handle: str | None, invite: str, now_us: int) -> None:
-        admission.join(tx, settings, did, handle, invite, now_us)
-
     identities = Identities(database, outbound, settings, clock, moved=moved)
-    auth = auth_parts.build(database, identities, outbound, secrets, join, settings, clock)
+    auth = auth_parts.build(database, identities, outbound, secrets, _joining(settings), settings, clock)
     stack.push_async_callback(auth.close)
     supervisor.start("sessions", auth.run)
     rules = _rules(settings)
@@ -361,7 +361,8 @@ async def build(
     )
     budgets = Budgets(settings, clock)
     guard = Guard(secrets.subkey("forms"), settings.origin, _outside_origin(settings))
-    frame = Frame(guard, auth.web_sessions, clock, settings.origin)
+    client = auth.oauth.client
+    frame = Frame(guard, auth.web_sessions, clock, settings.origin, oauth=client.usable)
     door = AdminDoor(auth.web_sessions, settings, clock)
     crew = Crew(database, auth.pds_sessions.end_all, clock)
     website = site(
@@ -394,6 +395,8 @@ async def build(
             ),
             _well_known(settings, secrets, vapid),
             syndication(frame, Pages(views), Keys(database, clock)),
+            oauth_ways(frame, auth.web_sessions, client),
+            devices(frame, auth.web_sessions),
             videos(moving),
             blob_ways(partial(_locate_blob, database, identities)),
             admin_pages(frame, door, database, crew, clock, budgets),
@@ -420,6 +423,13 @@ async def build(
         budgets=budgets,
         hosts=_own_hosts(settings),
     )
+
+
+def _joining(settings: Settings) -> Join:
+    def join(tx: Transaction, did: str, handle: str | None, invite: str, now_us: int) -> None:
+        admission.join(tx, settings, did, handle, invite, now_us)
+
+    return join
 
 
 def _own_hosts(settings: Settings) -> frozenset[str]:

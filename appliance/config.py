@@ -62,6 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     members: Annotated[tuple[str, ...], _setting("DIDs and handles on the allow-list; * admits every account.")] = ()
     members_max: Annotated[int, _setting("Members at most."), Meta(ge=1)] = 1000
     xrpc_sessions: Annotated[bool, _setting("Answer createSession at our own origin.")] = True
+    oauth: Annotated[bool, _setting("Offer signing in by OAuth on the website; it needs a public https origin.")] = True
     main_passwords: Annotated[bool, _setting("Take an account's main password at createSession too, not app passwords alone.")] = False
     session_secret: Annotated[str, _setting("Key of sessions and sealed tokens. Better left empty: a key file is then made in DATA_DIR.")] = ""
     admin_password: Annotated[str, _setting("Password of Basic admin calls; empty switches them off.")] = ""

@@ -65,7 +65,9 @@ OF_MEMBERS: Final[dict[str, _Table]] = {
     "session": _Table(
         "actor", _as_they_are("kind", "about", "created_us", "rotated_us", "seen_us", "expires_us")
     ),
-    "pds_session": _Table("actor", _as_they_are("pds", "created_us", "refreshed_us", "dead")),
+    "pds_session": _Table(
+        "actor", _as_they_are("pds", "created_us", "refreshed_us", "dead", "issuer", "scope")
+    ),
     "report": _Table(
         "actor", _as_they_are("kind", "reason", "subject", "cid", "at_us", "forwarded", "settled_us")
     ),
@@ -73,7 +75,7 @@ OF_MEMBERS: Final[dict[str, _Table]] = {
     "written": _Table("actor", _as_they_are("action", "collection", "rkey", "at_us", "outcome")),
 }
 # Private too, but no member's.
-OF_THE_HOUSE: Final = frozenset({"invite", "blob_takedown", "ban", "act"})
+OF_THE_HOUSE: Final = frozenset({"invite", "blob_takedown", "ban", "act", "oauth_flow"})
 
 
 def told(reader: Reader, actor: int) -> dict[str, list[dict[str, Any]]]:

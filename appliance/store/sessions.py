@@ -129,11 +129,14 @@ def touch(tx: Transaction, session: int, now_us: int, expires_us: int) -> None:
     tx.run("UPDATE session SET seen_us = ?, expires_us = ? WHERE id = ?", (now_us, expires_us, session))
 
 
-def add_pds_session(tx: Transaction, actor: int, pds: str, now_us: int) -> int:
-    """A new sign-in at a PDS, its tokens still to come; its number."""
+def add_pds_session(
+    tx: Transaction, actor: int, pds: str, now_us: int, *, issuer: str = "", kid: str = "", scope: str = ""
+) -> int:
+    """A new sign-in at a PDS, its tokens still to come; its number. ``issuer``: by OAuth, from there."""
     return tx.insert(
-        "INSERT INTO pds_session (actor, pds, sealed, created_us, refreshed_us) VALUES (?, ?, X'', ?, ?)",
-        (actor, pds, now_us, now_us),
+        "INSERT INTO pds_session (actor, pds, sealed, created_us, refreshed_us, issuer, kid, scope)"
+        " VALUES (?, ?, X'', ?, ?, ?, ?, ?)",
+        (actor, pds, now_us, now_us, issuer or None, kid or None, scope or None),
     )
 
 
@@ -153,6 +156,24 @@ def kill(tx: Transaction, pds_session: int, why: str) -> None:
 def kill_all(tx: Transaction, why: str) -> None:
     """As ``kill``, every one that is of use."""
     tx.run("UPDATE pds_session SET sealed = X'', dead = ? WHERE dead IS NULL", (why,))
+
+
+def kill_by_oauth(tx: Transaction, why: str, *, but: frozenset[str] = frozenset()) -> int:
+    """Forget the tokens of sign-ins by OAuth, but those bound to these keys of ours; how many."""
+    marks = ", ".join("?" * len(but))
+    return tx.run(
+        "UPDATE pds_session SET sealed = X'', dead = ?"
+        f" WHERE issuer IS NOT NULL AND dead IS NULL AND kid NOT IN ({marks})",
+        (why, *sorted(but)),
+    )
+
+
+def keys_in_use(reader: Reader) -> dict[str, int]:
+    """How many living sign-ins by OAuth are bound to each of our keys."""
+    rows = reader.all(
+        "SELECT kid, count(*) FROM pds_session WHERE issuer IS NOT NULL AND dead IS NULL GROUP BY kid"
+    )
+    return dict(rows)
 
 
 def find_pds_session(reader: Reader, pds_session: int) -> PdsSession | None:

@@ -97,7 +97,7 @@ def test_the_operators_calls_are_answered_as_their_schemas_say(fair: Fair, nsid:
 def _as_operator(fair: Fair, nsid: str, told: Any) -> httpx.Response:
     http = fair.town._http
     if nsid in QUERIES:
-        pairs = told if isinstance(told, list) else hostile_pairs(told)
+        pairs: list[tuple[str, Any]] = told if isinstance(told, list) else list(hostile_pairs(told))
         return fair.town.do(http.get(f"/xrpc/{nsid}", params=pairs, headers=ADMIN))
     return fair.town.do(http.post(f"/xrpc/{nsid}", json=told, headers=ADMIN))
 

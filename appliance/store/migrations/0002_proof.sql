@@ -418,3 +418,15 @@ ALTER TABLE repo ADD COLUMN shown_count INTEGER;
 CREATE INDEX actor_deleted ON actor (id) WHERE status = 'deleted';
 -- The feed generators, few among millions; the condition is written so for the same reason.
 CREATE INDEX record_feed ON record (sort_ms) WHERE collection + 0 = 12 AND state = 1;
+ALTER TABLE pds_session ADD COLUMN issuer TEXT;
+ALTER TABLE pds_session ADD COLUMN kid TEXT;
+ALTER TABLE pds_session ADD COLUMN scope TEXT;
+
+-- owner: auth · private · sign-ins by OAuth under way: from leaving for the member's server to coming back.
+CREATE TABLE oauth_flow (
+  state BLOB PRIMARY KEY,          -- SHA-256 of the state that comes back
+  browser BLOB NOT NULL,           -- SHA-256 of the cookie of the browser that left
+  sealed BLOB NOT NULL,            -- server, account, verifier, key, the way back
+  created_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX oauth_flow_by_age ON oauth_flow (created_us);
