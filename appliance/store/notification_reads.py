@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from appliance.store.database import Reader
+from appliance.store.notifications import NAMES
 from appliance.store.timeline import Place
 
 
@@ -64,6 +65,9 @@ def _wanted(wanted: Wanted, *, priority: bool) -> str:
     if priority:
         both = ",".join(part for part in (of_all, of_followed) if part)
         return f"n.reason IN ({both}) AND {_FOLLOWED}"
+    if not of_followed:
+        # Of somebody who never looked hundreds of thousands are counted: each is asked as little as can be.
+        return "1" if NAMES.keys() <= set(wanted.of_all) else f"n.reason IN ({of_all})"
     return f"(n.reason IN ({of_all}) OR (n.reason IN ({of_followed}) AND {_FOLLOWED}))"
 
 
