@@ -18,6 +18,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from quart import Blueprint
 
+from appliance.auth.budgets import Budgets
 from appliance.auth.web_sessions import Member
 from appliance.clock import Clock, ManualClock
 from appliance.errors import ApplianceError, BadInput, NotFound, Refused
@@ -358,6 +359,7 @@ async def running(
     *,
     clock: Clock | None = None,
     public: str = "",
+    budgets: Budgets | None = None,
     reading: Reading | None = None,
     marking: Marking | None = None,
     ask: Asking | None = None,
@@ -390,6 +392,7 @@ async def running(
             pen,
             images,
             [status(frame, shelf.told), *more(frame)],
+            budgets,
         )
         config = Config()
         config.bind = [f"fd://{descriptor}"]
