@@ -208,7 +208,7 @@ async def test_a_post_is_written_and_the_page_comes_back_to_it(
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/?done=posted#")
     assert site.pen.done == [("post", "Hello,\nworld", "", [])]
-    assert (await read(member, answer.headers["location"])).one("p", role="status").words == "Posted."
+    assert (await read(member, answer.headers["location"])).one("p", class_="notice").words == "Posted."
     # Sent twice by an impatient finger: it is the same post.
     await member.post("/api/actions/post", data={**fields, "return": "/", "text": " Hello,\r\nworld "})
     assert len(site.pen.done) == 1
@@ -309,7 +309,7 @@ async def test_a_like_that_nobody_confirmed_is_said_to_be_so(
     answer = await press(member, home, home.all("button", class_="like")[0])
 
     assert "done=unknown" in answer.headers["location"]
-    notice = (await read(member, answer.headers["location"])).one("p", role="status").words
+    notice = (await read(member, answer.headers["location"])).one("p", class_="notice").words
     assert notice.startswith("Not confirmed")
 
 
