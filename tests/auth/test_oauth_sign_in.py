@@ -56,6 +56,7 @@ async def test_a_handle_a_did_or_a_server_leads_there_and_back(house: OAuthHouse
     assert await house.rows("oauth_flow") == 0
 
 
+@pytest.mark.invariant("secrets-stay-in")
 async def test_no_token_key_or_code_lies_in_the_database_in_clear(house: OAuthHouse) -> None:
     away = await house.leave()
     back = house.server.agreed(away.url)
