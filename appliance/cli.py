@@ -241,6 +241,28 @@ def member_export(settings_file: Path | None, who: str) -> None:
     click.echo(json.dumps(_operate(settings_file, "member export", [who]), indent=2, ensure_ascii=False))
 
 
+@member.command("import")
+@_settings_file
+@click.argument("who")
+@click.option("--service", default="", help="AppView as DID#service; without it the official one.")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+def member_import(settings_file: Path | None, who: str, service: str, as_json: bool) -> None:
+    """Bring along what a member kept at another AppView: mutes, bookmarks, subscriptions, preferences.
+
+    The member has to be signed in here: it is asked for through the member's own server.
+    """
+    told = _operate(settings_file, "member import", [who, service] if service else [who])
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    for one in told["kinds"]:
+        error = f"  stopped: {one['error']}" if one["error"] else ""
+        click.echo(
+            f"{one['kind']:24} {one['read']:6} read {one['added']:6} added {one['kept']:6} here already"
+            f" {one['skipped']:6} skipped{error}"
+        )
+
+
 @member.command("invite")
 @_settings_file
 @click.option("--uses", default=1, show_default=True, help="How many people the code admits.")

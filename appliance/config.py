@@ -62,11 +62,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     members: Annotated[tuple[str, ...], _setting("DIDs and handles on the allow-list; * admits every account.")] = ()
     members_max: Annotated[int, _setting("Members at most."), Meta(ge=1)] = 1000
     xrpc_sessions: Annotated[bool, _setting("Answer createSession at our own origin.")] = True
+    oauth: Annotated[bool, _setting("Offer signing in by OAuth on the website; it needs a public https origin.")] = True
     main_passwords: Annotated[bool, _setting("Take an account's main password at createSession too, not app passwords alone.")] = False
     session_secret: Annotated[str, _setting("Key of sessions and sealed tokens. Better left empty: a key file is then made in DATA_DIR.")] = ""
     admin_password: Annotated[str, _setting("Password of Basic admin calls; empty switches them off.")] = ""
     admins: Annotated[tuple[str, ...], _setting("DIDs of members to whom /admin is open; to act there they must have signed in within a quarter of an hour, or follow a link of `appliance member admin-link`.")] = ()
     labelers: Annotated[tuple[str, ...], _setting("DIDs of labelers applied when a client names none.")] = ("did:plc:ar7c4by46qjdydhdevvrndac",)
+    constellation_url: Annotated[str, _setting("Origin of an index of backlinks that speaks Constellation's wire, e.g. https://constellation.microcosm.blue: numbers of everybody's likes, reposts, answers, quotes and followers are asked of it for what members look at, and marked where they are shown. It learns which posts those are. Empty: only what is known here is counted.")] = ""
+    verifiers: Annotated[tuple[str, ...], _setting("DIDs of accounts whose verifications of others are shown, as with the blue tick of the official app. Empty: nobody's.")] = ()
+    labeler_streams_max: Annotated[int, _setting("So many labelers are listened to at most: those of LABELERS, then those that most members ask for. 0: none, and no labels but what authors say themselves."), Meta(ge=0, le=500)] = 32
 
     store_scope: Annotated[Literal["tracked", "network"], _setting("Keep tracked accounts only, or everything the stream carries.")] = "tracked"
     data_retention_days: Annotated[int, _setting("Strangers' records that nothing tracked shows any more go after this many days."), Meta(ge=1)] = 30
@@ -216,6 +220,11 @@ def check(settings: Settings) -> None:
         archive.scheme not in ("http", "https") or not archive.netloc or archive.path.strip("/")
     ):
         raise BadInput("ARCHIVE_URL is an origin: https:// and a host name")
+    outside = urlsplit(settings.constellation_url)
+    if settings.constellation_url and (
+        outside.scheme not in ("http", "https") or not outside.netloc or outside.path.strip("/")
+    ):
+        raise BadInput("CONSTELLATION_URL is an origin: https:// and a host name")
     if settings.handle_resolvers and not settings.allow_loopback:
         raise BadInput("HANDLE_RESOLVERS is honoured only with ALLOW_LOOPBACK")
 

@@ -71,6 +71,14 @@ async def remove(
     return did
 
 
+async def did_of(database: Database, who: str) -> str:
+    """The DID of a member, by DID or handle. Raises NotFound for others."""
+    did = who if syntax.is_did(who) else await _member_by_handle(database, who)
+    if did is None:
+        raise NotFound(f"{who} is not a member")
+    return did
+
+
 async def ban(
     database: Database,
     identities: Identities,

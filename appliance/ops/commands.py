@@ -13,6 +13,7 @@ from appliance.errors import BadInput, Unavailable
 from appliance.feeds.publishing import Publishing
 from appliance.identity.identities import Identities
 from appliance.members import commands as members
+from appliance.members.importing import OFFICIAL, Importing
 from appliance.ops.control import Command
 from appliance.ops.status import Status
 from appliance.store import acts, progress
@@ -25,6 +26,7 @@ def commands(
     database: Database,
     identities: Identities,
     publishing: Publishing,
+    importing: Importing,
     settings: Settings,
     clock: Clock,
     status: Status,
@@ -76,6 +78,14 @@ def commands(
     async def export(arguments: list[str]) -> Any:
         return await members.export(database, clock, _one(arguments))
 
+    async def take_over(arguments: list[str]) -> Any:
+        who, service = arguments if len(arguments) == 2 else (_one(arguments), OFFICIAL)
+        did = await members.did_of(database, who)
+        return {
+            "did": did,
+            "kinds": [msgspec.to_builtins(each) for each in await importing.everything(did, service)],
+        }
+
     async def accounts(_arguments: list[str]) -> Any:
         return await database.read(progress.overall)
 
@@ -98,6 +108,7 @@ def commands(
         "member list": listing,
         "member invite": invite,
         "member export": export,
+        "member import": take_over,
         "member ban": ban,
         "member unban": unban,
         "member admin-link": link,

@@ -54,6 +54,13 @@ class PdsSession(NamedTuple):
     pds_now: str | None
 
 
+class SignedIn(NamedTuple):
+    """A usable sign-in of a member."""
+
+    actor: int
+    pds_session: int
+
+
 class Standing(NamedTuple):
     """What decides whether an account may ask as itself. A ban counts as a takedown."""
 
@@ -122,11 +129,14 @@ def touch(tx: Transaction, session: int, now_us: int, expires_us: int) -> None:
     tx.run("UPDATE session SET seen_us = ?, expires_us = ? WHERE id = ?", (now_us, expires_us, session))
 
 
-def add_pds_session(tx: Transaction, actor: int, pds: str, now_us: int) -> int:
-    """A new sign-in at a PDS, its tokens still to come; its number."""
+def add_pds_session(
+    tx: Transaction, actor: int, pds: str, now_us: int, *, issuer: str = "", kid: str = "", scope: str = ""
+) -> int:
+    """A new sign-in at a PDS, its tokens still to come; its number. ``issuer``: by OAuth, from there."""
     return tx.insert(
-        "INSERT INTO pds_session (actor, pds, sealed, created_us, refreshed_us) VALUES (?, ?, X'', ?, ?)",
-        (actor, pds, now_us, now_us),
+        "INSERT INTO pds_session (actor, pds, sealed, created_us, refreshed_us, issuer, kid, scope)"
+        " VALUES (?, ?, X'', ?, ?, ?, ?, ?)",
+        (actor, pds, now_us, now_us, issuer or None, kid or None, scope or None),
     )
 
 
@@ -148,6 +158,24 @@ def kill_all(tx: Transaction, why: str) -> None:
     tx.run("UPDATE pds_session SET sealed = X'', dead = ? WHERE dead IS NULL", (why,))
 
 
+def kill_by_oauth(tx: Transaction, why: str, *, but: frozenset[str] = frozenset()) -> int:
+    """Forget the tokens of sign-ins by OAuth, but those bound to these keys of ours; how many."""
+    marks = ", ".join("?" * len(but))
+    return tx.run(
+        "UPDATE pds_session SET sealed = X'', dead = ?"
+        f" WHERE issuer IS NOT NULL AND dead IS NULL AND kid NOT IN ({marks})",
+        (why, *sorted(but)),
+    )
+
+
+def keys_in_use(reader: Reader) -> dict[str, int]:
+    """How many living sign-ins by OAuth are bound to each of our keys."""
+    rows = reader.all(
+        "SELECT kid, count(*) FROM pds_session WHERE issuer IS NOT NULL AND dead IS NULL GROUP BY kid"
+    )
+    return dict(rows)
+
+
 def find_pds_session(reader: Reader, pds_session: int) -> PdsSession | None:
     """A sign-in at a PDS."""
     row = reader.one(
@@ -156,6 +184,17 @@ def find_pds_session(reader: Reader, pds_session: int) -> PdsSession | None:
         (pds_session,),
     )
     return None if row is None else PdsSession(*row)
+
+
+def newest_of(reader: Reader, did: str) -> SignedIn | None:
+    """The member's latest sign-in at his PDS that is of use; None where there is none."""
+    row = reader.one(
+        "SELECT p.actor, p.id FROM pds_session p JOIN actor a ON a.id = p.actor"
+        " JOIN member m ON m.actor = a.id"
+        " WHERE a.did = ? AND p.dead IS NULL ORDER BY p.refreshed_us DESC, p.id DESC LIMIT 1",
+        (did,),
+    )
+    return None if row is None else SignedIn(*row)
 
 
 def remove_pds_session(tx: Transaction, pds_session: int) -> None:

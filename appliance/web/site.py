@@ -13,13 +13,16 @@ from appliance import errors, telemetry
 from appliance.auth.budgets import Budgets, Exceeded, Kind, Left, of_address
 from appliance.media.images import Images
 from appliance.web.actions import actions, signing
-from appliance.web.doors import Proving, Reading, SigningIn, Writing
+from appliance.web.choosing import choosing
+from appliance.web.doors import Asking, Marking, Proving, Reading, SigningIn, Writing
 from appliance.web.failures import Failure, of_error, of_http, title_of
 from appliance.web.frame import Frame
+from appliance.web.lookups import lookups
 from appliance.web.packing import pack
 from appliance.web.pages import pages
 from appliance.web.pictures import pictures
 from appliance.web.proofs import proofs
+from appliance.web.timelines import timelines
 
 log = telemetry.Log("web")
 
@@ -40,6 +43,8 @@ class _Request(Request):
 def site(
     frame: Frame,
     reading: Reading,
+    marking: Marking,
+    ask: Asking,
     proving: Proving,
     sessions: SigningIn,
     writing: Writing,
@@ -53,7 +58,10 @@ def site(
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     app.url_map.merge_slashes = False  # at:// addresses stand in paths
     for blueprint in (
-        pages(frame, reading, proving),
+        timelines(frame, reading, proving),
+        choosing(frame, reading, marking),
+        pages(frame, reading, proving, ask),
+        lookups(frame, ask),
         proofs(frame, proving),
         signing(frame, sessions),
         actions(frame, writing),

@@ -6,7 +6,7 @@ import base64
 import binascii
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,6 +18,8 @@ from appliance.protocol import lexicons
 from appliance.timeline import labelers
 from appliance.timeline.asker import Asker
 from appliance.timeline.labelers import Labeler
+from appliance.xrpc import bodies
+from appliance.xrpc.bodies import Message, Receive, Send
 from appliance.xrpc.methods import Access, Authenticate, Call, Caller, Method
 from appliance.xrpc.packing import packed
 from appliance.xrpc.peer import named_by_proxy
@@ -32,9 +34,6 @@ from appliance.xrpc.replies import (
     reply_to,
 )
 
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 PREFIX = "/xrpc/"
@@ -51,8 +50,9 @@ class Front:
     """Answers the methods it has; what is not XRPC, or a method of somebody else, goes on to ``rest``.
 
     So does a call of any name for which ``goes_elsewhere(nsid, scope)``: its headers name another service.
-    ``hosts`` are our names: a call that means another is answered with 421. None: every name is ours.
-    Without ``rest``, or with a method that ``rest`` does not know either, the answer is 501.
+    Without ``rest``, or with a method that ``rest`` does not know either, the answer is 501. ``asked_for``
+    hears which labelers a member's client names. ``hosts`` are our names: a call that means another is
+    answered with 421. None: every name is ours.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Front:
         rest: App | None = None,
         rest_has: Callable[[str], bool] | None = None,
         goes_elsewhere: Callable[[str, Message], bool] | None = None,
+        asked_for: Callable[[str, list[str]], None] = lambda _member, _labelers: None,
         budgets: Budgets | None = None,
         hosts: frozenset[str] = frozenset(),
     ) -> None:
@@ -75,10 +76,14 @@ class Front:
         self._rest = rest
         self._rest_has = rest_has
         self._goes_elsewhere = goes_elsewhere
+        self._asked_for = asked_for
         self._budgets = budgets
         self._hosts = hosts
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and bodies.announced(scope):
+            body = bodies.Body(scope, receive, send)
+            receive, send = body.receive, body.send
         path = scope.get("path", "")
         if scope["type"] == "http" and self._hosts and path not in _ANY_HOST and not self._is_ours(scope):
             message = "This server does not go by that name (APPVIEW_HOSTNAME, PUBLIC_URL)"
@@ -201,6 +206,8 @@ class Front:
             caller = await self._authenticate(authorization, method.nsid, procedure=method.procedure)
         if caller is None:
             raise Refused("Authentication Required", name="AuthMissing")
+        if wanted and caller.member:
+            self._asked_for(caller.did, [labeler.did for labeler in wanted])
         return Asker(did=caller.did, member=caller.member, labelers=wanted), caller
 
     def _is_operator(self, authorization: str) -> bool:

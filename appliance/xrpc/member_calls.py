@@ -28,7 +28,8 @@ from appliance.store import reports
 from appliance.store.sessions import Session
 from appliance.writes import compose, operations
 from appliance.writes.repos import BODY_MAX_BYTES, Repos
-from appliance.xrpc.asgi import PREFIX, App, Message, Receive, Send
+from appliance.xrpc.asgi import PREFIX, App
+from appliance.xrpc.bodies import Message, Receive, Send
 from appliance.xrpc.replies import Header, Reply, empty_reply, error_reply, json_reply, reply_to
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ _TO_PDS = frozenset(
         "app.bsky.actor.putPreferences",
     }
 )
+_PREFERENCES = ("app.bsky.actor.getPreferences", "app.bsky.actor.putPreferences")
 _TO_PDS_PREFIX = "chat.bsky."
 _OF_A_PDS = (
     "com.atproto.admin.",
@@ -177,12 +179,16 @@ def member_calls(
     settings: Settings,
     rest: App | None = None,
     *,
+    passing: Callable[[str, Any], None] = lambda _member, _preferences: None,
     budgets: Budgets | None = None,
 ) -> MemberCalls:
-    """The session methods, the repository procedures, and what else a member's PDS answers."""
+    """The session methods, the repository procedures, and what else a member's PDS answers.
+
+    ``passing`` hears the preferences that a member's client reads or writes.
+    """
     budgets = budgets or Budgets(settings, auth.clock)
     sessions = _Sessions(auth, settings, budgets)
-    forwarding = _Forwarding(auth, repos, budgets)
+    forwarding = _Forwarding(auth, repos, passing, budgets)
     handlers: dict[str, Handler] = {
         CREATE_SESSION: sessions.create,
         GET_SESSION: sessions.get,
@@ -242,9 +248,12 @@ class _Sessions:
 
 
 class _Forwarding:
-    def __init__(self, auth: Auth, repos: Repos, budgets: Budgets) -> None:
+    def __init__(
+        self, auth: Auth, repos: Repos, passing: Callable[[str, Any], None], budgets: Budgets
+    ) -> None:
         self._auth = auth
         self._repos = repos
+        self._passing = passing
         self._budgets = budgets
 
     async def write(self, request: Request) -> Reply:
@@ -333,7 +342,17 @@ class _Forwarding:
             content=content,
             headers=headers,
         )
+        if answer.ok and request.nsid in _PREFERENCES:
+            self._passing(session.did, _preferences(answer.body if content is None else content))
         return _passed_on(answer)
+
+
+def _preferences(body: bytes) -> Any:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return value.get("preferences") if isinstance(value, dict) else None
 
 
 async def _session(auth: Auth, request: Request, budgets: Budgets, kind: Kind) -> Session:

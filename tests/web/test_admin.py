@@ -29,7 +29,7 @@ from appliance.web.site import site
 from tests.auth.house import ALICE, BOB, PASSWORD
 from tests.web.reading_html import Document
 from tests.web.samples import ME
-from tests.web.site_rig import KEY, Album, Door, Pen, Shelf
+from tests.web.site_rig import KEY, Album, Door, Marks, Pen, Shelf, silent
 from tests.writes.desk import Desk
 
 ORIGIN = "http://us.test"
@@ -49,7 +49,7 @@ class House(Desk):
         shelf, album = Shelf(), Album()
         images = Images(self.settings.data_path, album.fetch, Renderer().render, album.has, cache_bytes=1)
         self.app = site(
-            frame, shelf, shelf, self.auth.web_sessions, Pen(Door(ME), shelf), images,
+            frame, shelf, Marks(), silent, shelf, self.auth.web_sessions, Pen(Door(ME), shelf), images,
             [admin(frame, self.door, self.database, crew, self.clock, budgets)],
         )  # fmt: skip
 
