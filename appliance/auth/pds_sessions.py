@@ -156,6 +156,11 @@ class PdsSessions:
                 return
             self.say_goodbye(held.pds, tokens)
 
+    async def end_all(self, actor: int) -> None:
+        """As ``end``, every sign-in of the actor."""
+        for pds_session in await self._database.read(lambda r: sessions.of_actor(r, actor)):
+            await self.end(pds_session)
+
     def say_goodbye(self, origin: str, tokens: Tokens) -> None:
         """End tokens at their PDS, behind, for five seconds at most."""
         self._start_behind(self._say_goodbye(origin, tokens))

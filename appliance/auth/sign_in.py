@@ -88,7 +88,12 @@ class SigningIn:
         self._pds_sessions = pds_sessions
         self._join = join
         self._clock = clock
-        self._attempts = Attempts(clock, on=settings.rate_limits == "on")
+        self._attempts = Attempts(
+            clock,
+            on=settings.rate_limits == "on",
+            per_pair=settings.sign_in_tries,
+            per_client=settings.sign_in_tries_address,
+        )
 
     async def sign_in(
         self, credentials: Credentials, begin: Callable[[Transaction, Welcome], T]

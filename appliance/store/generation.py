@@ -97,7 +97,8 @@ def went_back(reader: Reader, told: Beat | None) -> str:
 def begin(tx: Transaction, told: Beat | None, now_us: int) -> tuple[Beat, str]:
     """The first beat of a process, and why the database is not the one that ran here last ('' if it is).
 
-    In that case every account goes into doubt, in this transaction, from where the copy stands on.
+    In that case every account goes into doubt, in this transaction, from where the copy stands on, and
+    whoever was signed in has to sign in again.
     """
     why = went_back(tx, told)
     if why:
@@ -106,12 +107,11 @@ def begin(tx: Transaction, told: Beat | None, now_us: int) -> tuple[Beat, str]:
 
 
 def doubt(tx: Transaction, now_us: int) -> None:
-    """An older copy takes over: every account is in doubt, and refresh tokens have been used since.
-
-    Shown once more, such a token would end the sign-in at its server for whoever holds the newer one.
-    """
+    """This is an older copy: doubt every account from where it stands on, and use no sign-in of it."""
     repos.suspect_all(tx, RESTORED, now_us, from_us=upstreams.newest_time_us(tx))
-    sessions.kill_by_oauth(tx, "restored")
+    # Its tokens may have been used since: at some servers a refresh token that comes a second time ends
+    # the sign-in that came of it.
+    sessions.kill_all(tx, "restored")
 
 
 def beat(tx: Transaction, after: Beat | None = None) -> Beat:

@@ -24,6 +24,11 @@ from appliance.web.security import GUEST_COOKIE, SESSION_COOKIE, Guard
 NOTICES = {
     "posted": "Posted.",
     "deleted": "Deleted.",
+    "marked": "Read up to here.",
+    "undone": "The marker is back where it was.",
+    "not-marked": "The marker stays: it is further, or it was moved elsewhere since this page was opened.",
+    "bookmarked": "Your bookmarks are changed.",
+    "saved": "Saved.",
     "ended": "Signed out there.",
     "unknown": "Not confirmed: your server did not say whether this was done. Look before you repeat it.",
 }

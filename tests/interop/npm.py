@@ -110,7 +110,8 @@ class Script:
         """The next that it tells; None at its end."""
         assert self._process.stdout is not None
         line = await asyncio.wait_for(self._process.stdout.readline(), within_s)
-        return json.loads(line) if line else None
+        step: dict[str, Any] | None = json.loads(line) if line else None
+        return step
 
     def go_on(self) -> None:
         """Tell it that the world has moved."""

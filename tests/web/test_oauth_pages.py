@@ -23,7 +23,7 @@ from appliance.web.site import site
 from tests.auth.oauth_house import PUBLIC, OAuthHouse
 from tests.web.reading_html import Document
 from tests.web.samples import ME
-from tests.web.site_rig import KEY, Album, Door, Pen, Shelf
+from tests.web.site_rig import KEY, Album, Door, Marks, Pen, Shelf, silent
 
 START = "/oauth/start"
 
@@ -51,6 +51,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         app = site(
             frame,
             shelf,
+            Marks(),
+            silent,
             shelf,
             sessions,
             Pen(Door(ME), shelf),
