@@ -101,7 +101,8 @@ class Town:
         await self.guest(*names)
         for name in names:
             await self.place.mark(
-                "INSERT INTO member (actor, via, admitted_us) SELECT id, 'operator', 0 FROM actor WHERE did = ?",
+                "INSERT INTO member (actor, via, admitted_us)"
+                " SELECT id, 'operator', 0 FROM actor WHERE did = ?",
                 did(name),
             )
 
