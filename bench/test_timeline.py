@@ -97,7 +97,7 @@ async def test_a_page_of_50_through_http(filled: Path) -> None:
         print("through HTTP, one connection, p50 / p95 in µs; eight connections, requests/s")
         shown = {}
         for name, target in (("from memory", memory), ("getTimeline", timeline), ("from memory", memory)):
-            client = await _Client.open(origin)
+            client = await Client.open(origin)
             body = await client.get(target)
             one = await _times_us(lambda client=client, target=target: client.get(target))  # type: ignore[misc]
             rate = await _rate(origin, target)
@@ -116,7 +116,7 @@ async def _rate(origin: str, target: str, seconds: float = 2.0) -> float:
 
     async def ask() -> None:
         nonlocal done
-        client = await _Client.open(origin)
+        client = await Client.open(origin)
         while time.perf_counter() < end:
             await client.get(target)
             done += 1
@@ -127,23 +127,23 @@ async def _rate(origin: str, target: str, seconds: float = 2.0) -> float:
     return done / seconds
 
 
-class _Client:
+class Client:
     """As little of an HTTP client as will do, so that it does not count."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
         self._reader, self._writer, self._host = reader, writer, host
 
     @classmethod
-    async def open(cls, origin: str) -> _Client:
+    async def open(cls, origin: str) -> Client:
         parts = urlsplit(origin)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 22)
         return cls(reader, writer, parts.netloc)
 
-    async def get(self, target: str) -> bytes:
-        request = f"GET {target} HTTP/1.1\r\nhost: {self._host}\r\nauthorization: Bearer x\r\n\r\n"
+    async def get(self, target: str, token: str = "x") -> bytes:
+        request = f"GET {target} HTTP/1.1\r\nhost: {self._host}\r\nauthorization: Bearer {token}\r\n\r\n"
         self._writer.write(request.encode())
         head = await self._reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
+        assert head.startswith(b"HTTP/1.1 200"), (target, head)
         length = next(
             int(line.split(b":")[1])
             for line in head.split(b"\r\n")

@@ -197,7 +197,7 @@ class Site:
             if head:
                 request.method = "GET"
             answer = await self.answer(request)
-        kind = {"content-type": answer.content_type} if answer.content_type else {}
+        kind = {"content-type": answer.content_type} if answer.content_type and answer.body else {}
         headers = CORS | kind | answer.headers
         headers["content-length"] = str(len(answer.body))
         await send(

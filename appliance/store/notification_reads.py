@@ -94,7 +94,7 @@ def unread(reader: Reader, viewer: int, wanted: Wanted, seen_ms: int | None) -> 
     number: int = reader.value(
         "SELECT count(*) FROM notification n WHERE n.viewer = ? AND n.sort_ms > ?"
         f" AND {_wanted(wanted, priority=False)}"
-        " AND NOT EXISTS (SELECT 1 FROM actor a WHERE a.id = n.author AND a.status = 'deleted')",
+        " AND n.author NOT IN (SELECT id FROM actor INDEXED BY actor_deleted WHERE status = 'deleted')",
         (viewer, since),
     )
     return number

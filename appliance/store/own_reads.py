@@ -8,6 +8,8 @@ from appliance.store.database import Reader
 from appliance.store.timeline import Place
 
 SUGGESTED_FROM = 2000
+# Whoever has more followers than that has them looked at no further: some say as much as all.
+FANS_MAX = 200
 
 
 class Kept(NamedTuple):
@@ -63,8 +65,8 @@ def followed_by_followed(reader: Reader, viewer: int, before: Place, limit: int)
         " (SELECT subject FROM link WHERE kind = 3 AND actor = ?1 AND waiting = 0 LIMIT ?6) AS mine"
         " CROSS JOIN link AS theirs INDEXED BY link_by_actor"
         " ON theirs.kind = 3 AND theirs.actor = mine.subject AND theirs.waiting = 0"
-        " WHERE theirs.subject <> ?1 AND NOT EXISTS (SELECT 1 FROM link f INDEXED BY link_pair"
-        "  WHERE f.kind = 3 AND f.actor = ?1 AND f.subject = theirs.subject AND f.waiting = 0)"
+        " WHERE theirs.subject <> ?1 AND theirs.subject NOT IN"
+        "  (SELECT f.subject FROM link f WHERE f.kind = 3 AND f.actor = ?1 AND f.waiting = 0)"
         " GROUP BY theirs.subject HAVING (many, 0, who) < (?2, ?3, ?4)"
         " ORDER BY many DESC, who DESC LIMIT ?5",
         (viewer, *before, limit, SUGGESTED_FROM),
@@ -83,7 +85,7 @@ def followed_beside(reader: Reader, actor: int, limit: int) -> list[int]:
             " ON theirs.kind = 3 AND theirs.actor = fans.actor AND theirs.waiting = 0"
             " WHERE theirs.subject <> ?1 GROUP BY theirs.subject"
             " ORDER BY count(*) DESC, theirs.subject LIMIT ?2",
-            (actor, limit, SUGGESTED_FROM),
+            (actor, limit, FANS_MAX),
         )
     ]
 
@@ -92,8 +94,9 @@ def feeds_by_likes(reader: Reader, words: str, before: Place, limit: int) -> lis
     """Feed generators by their likes; with ``words``, those in whose name they stand."""
     rows = reader.all(
         "SELECT r.id, coalesce(c.likes, 0) AS likes, max(r.sort_ms, 0) AS made"
-        " FROM record r LEFT JOIN post_count c ON c.id = r.id WHERE r.collection = 12"
-        " AND r.state = 1 AND (?1 = '' OR instr(lower(json_extract(r.body, '$.displayName')), lower(?1)))"
+        " FROM record r INDEXED BY record_feed LEFT JOIN post_count c ON c.id = r.id"
+        " WHERE r.collection + 0 = 12 AND r.state = 1"
+        " AND (?1 = '' OR instr(lower(json_extract(r.body, '$.displayName')), lower(?1)))"
         " AND (coalesce(c.likes, 0), max(r.sort_ms, 0), r.id) < (?2, ?3, ?4)"
         " ORDER BY likes DESC, made DESC, r.id DESC LIMIT ?5",
         (words, *before, limit),

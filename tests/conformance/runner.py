@@ -13,6 +13,7 @@ import asyncio
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,8 @@ class Report(msgspec.Struct):
         return "\n".join(rows)
 
 
-async def run(folder: Path) -> Report:
-    """One scenario."""
+async def run(folder: Path, heard: Callable[[str, Any], None] = lambda _nsid, _body: None) -> Report:
+    """One scenario. ``heard`` is told each of our answers that is no error."""
     scenario = Scenario(folder)
     report = Report()
     cursors: dict[str | None, Any] = {}
@@ -171,6 +172,8 @@ async def run(folder: Path) -> Report:
                             answer = await playing.ask(query)
                             if query.nsid == BOOKMARKS and answer.status_code == 200:
                                 cursors[query.viewer] = answer.json().get("cursor")
+                            if answer.status_code == 200:
+                                heard(query.nsid, answer.json())
                             _compare(scenario, query, answer, report)
     assert not queries, f"never asked: {queries.keys()}"
     return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from tests.auth.house import ALICE
+from tests.interop import python_models
 from tests.interop.open_counter import APP_PASSWORD, CAROL, Counter
 
 with warnings.catch_warnings():
@@ -57,3 +58,14 @@ async def go_round(house: Counter, client: AsyncClient, again: AsyncClient) -> N
     session = client.export_session_string()
     await again.login(session_string=session)
     assert (await again.com.atproto.server.get_session()).did == ALICE
+
+
+def test_its_models_refuse_what_the_schema_does() -> None:
+    # The answers of whole scenarios are held against them in tests/conformance.
+    profile = {"did": ALICE, "handle": "alice.test"}
+    assert python_models.refusal("app.bsky.actor.getProfile", profile) is None
+    assert python_models.refusal("app.bsky.actor.getProfile", {"did": ALICE}) is not None
+    assert (
+        python_models.refusal("app.bsky.actor.getProfiles", {"profiles": [profile | {"did": 3}]}) is not None
+    )
+    assert python_models.refusal("app.bsky.actor.getNothing", {}) == "app.bsky.actor.getNothing: no model"
