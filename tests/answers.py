@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 
 import httpx
 import orjson
 
 from appliance.errors import NotFound
 from appliance.protocol import lexicon_rules, lexicons
+from tests.tidy import generated
 
 PREFIX = "/xrpc/"
+# By this an appliance is known, among other servers of tests.
+MARK = "atproto-content-labelers"
 # https://atproto.com/specs/xrpc#error-responses, and the names that the official servers use everywhere.
 GENERAL_ERRORS = frozenset(
     {
@@ -33,9 +37,12 @@ GENERAL_ERRORS = frozenset(
         "Forbidden",
         "NotFound",
         "NotAMember",
+        "NotAdmitted",
+        "MembersFull",
         "PayloadTooLarge",
         "RateLimitExceeded",
         "InternalServerError",
+        "InvalidFeedResponse",
         "UpstreamFailure",
         "UpstreamTimeout",
         "NotEnoughResources",
@@ -43,6 +50,11 @@ GENERAL_ERRORS = frozenset(
 )
 # How often each method was answered so, by status.
 seen: Counter[tuple[str, int]] = Counter()
+
+
+@cache
+def _served() -> frozenset[str]:
+    return frozenset(method.nsid for method in generated.xrpc_methods() if method.status == "served")
 
 
 def verdict(reply: httpx.Response) -> str | None:
@@ -86,4 +98,20 @@ def failure(nsid: str, status: int, headers: Mapping[str, str], body: bytes) -> 
         return f"{nsid}: the message is no text"
     own = {error["name"] for error in (schema or {}).get("errors", ())}
     name = envelope["error"]
+    if nsid == "app.bsky.feed.getFeed":
+        # The generator's own names are handed on.
+        return None
     return None if name in own | GENERAL_ERRORS else f"{nsid}: nobody knows the error {name}"
+
+
+def watched(reply: httpx.Response) -> str | None:
+    """The same for an answer to whatever a test asked; None for one that no appliance gave over XRPC."""
+    if not reply.is_closed or not reply.request.url.path.startswith(PREFIX):
+        return None
+    if MARK not in reply.headers.get("access-control-expose-headers", "") or reply.request.method == "HEAD":
+        return None
+    # What others answer is theirs: a PDS that calls are passed on to, and whoever stands in for one.
+    nsid = reply.request.url.path.removeprefix(PREFIX)
+    if nsid not in _served() or "atproto-proxy" in reply.request.headers or "x-rest" in reply.headers:
+        return None
+    return verdict(reply)

@@ -1,12 +1,17 @@
 """What all tests share: the archive, and the long tests that run only when asked for."""
 
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
+import httpx
 import pytest
 from _pytest.terminal import TerminalReporter
 from hypothesis import HealthCheck, settings
 
 from building import archive
+from tests import answers
 
 # A shared machine is slow at times; the number of examples bounds the work, not the clock.
 settings.register_profile(
@@ -36,6 +41,25 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     if target is not None:
         reports = [report for kind in ("failed", "error") for report in terminalreporter.stats.get(kind, [])]
         target.write_text("".join(f"{name}\n" for name in dict.fromkeys(each.nodeid for each in reports)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Whatever a test asks of an appliance over XRPC, the answer is held against the published schemas."""
+    wrong: list[str] = []
+    ask = httpx.AsyncClient.send
+
+    async def send(self: httpx.AsyncClient, *how: Any, **more: Any) -> httpx.Response:
+        reply = await ask(self, *how, **more)
+        failure = answers.watched(reply)
+        if failure is not None:
+            wrong.append(failure)
+        return reply
+
+    with mock.patch.object(httpx.AsyncClient, "send", send):
+        result = yield
+    assert wrong == [], item.nodeid
+    return result
 
 
 @pytest.fixture(scope="session")

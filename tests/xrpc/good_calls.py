@@ -23,6 +23,7 @@ AT_A_PDS = frozenset(
         "com.atproto.server.getSession",
         "com.atproto.server.refreshSession",
         "com.atproto.sync.getBlob",
+        "computer.aesthetic.appliance.importFromAppView",
     }
 )
 # The operator's password, and no member, opens these.

@@ -45,13 +45,13 @@ def fair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fair]:
     with town(tmp_path_factory.mktemp("town")) as place:
         found = Fair(place)
         for nsid, parameters in found.calls.queries.items():
-            reply = place.do(place.get(nsid, "ann", hostile_pairs(parameters)))
+            reply = place.do(place.get(nsid, "ann", pairs_of(parameters)))
             if reply.status_code == 200 and "cursor" in reply.json():
                 found.cursors.append(reply.json()["cursor"])
         yield found
 
 
-def hostile_pairs(parameters: dict[str, Any]) -> list[tuple[str, str]]:
+def pairs_of(parameters: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (name, str(one).lower() if isinstance(one, bool) else str(one))
         for name, value in parameters.items()
@@ -79,7 +79,7 @@ def test_every_method_that_is_served_has_a_good_call(fair: Fair) -> None:
 @pytest.mark.parametrize("nsid", [nsid for nsid in QUERIES if nsid not in AT_A_PDS | OF_THE_OPERATOR])
 def test_a_good_query_is_answered_as_its_schema_says(fair: Fair, nsid: str) -> None:
     place = fair.town
-    place.do(place.answer(nsid, "ann", hostile_pairs(fair.calls.queries[nsid])))
+    place.do(place.answer(nsid, "ann", pairs_of(fair.calls.queries[nsid])))
 
 
 @pytest.mark.parametrize("nsid", [nsid for nsid in PROCEDURES if nsid not in AT_A_PDS | OF_THE_OPERATOR])
@@ -97,8 +97,8 @@ def test_the_operators_calls_are_answered_as_their_schemas_say(fair: Fair, nsid:
 def _as_operator(fair: Fair, nsid: str, told: Any) -> httpx.Response:
     http = fair.town._http
     if nsid in QUERIES:
-        pairs: list[tuple[str, Any]] = told if isinstance(told, list) else list(hostile_pairs(told))
-        return fair.town.do(http.get(f"/xrpc/{nsid}", params=pairs, headers=ADMIN))
+        pairs: list[tuple[str, str]] = told if isinstance(told, list) else pairs_of(told)
+        return fair.town.do(http.get(f"/xrpc/{nsid}", params=[*pairs], headers=ADMIN))
     return fair.town.do(http.post(f"/xrpc/{nsid}", json=told, headers=ADMIN))
 
 
