@@ -1,8 +1,8 @@
 """Each method that clients call, over a full appliance: the real server process through one connection.
 
 ``BENCH_SMALLER=10`` takes a tenth of the data, ``BENCH_ROUNDS`` and ``BENCH_ASKED`` set how often. Each
-request has a service token of its own, as a member's server makes them. Rounds go through all methods, so that noise
-meets all alike; a method's figures are those of its best third of the rounds.
+request has a service token of its own, as a member's server makes them. Rounds go through all methods, so
+that noise meets all alike; a method's figures are those of its best third of the rounds.
 """
 
 from __future__ import annotations
