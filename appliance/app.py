@@ -23,18 +23,24 @@ from quart import Blueprint, Response
 from appliance import __version__, telemetry
 from appliance.auth import own_identity
 from appliance.auth import parts as auth_parts
+from appliance.auth.admin_door import AdminDoor
+from appliance.auth.budgets import Budgets
 from appliance.auth.secrets import Secrets, open_secrets
+from appliance.auth.sign_in import Join
 from appliance.backfill.archive import Archive
 from appliance.backfill.audit import Auditor
 from appliance.backfill.backfill import Backfill
 from appliance.backfill.catch_up import CatchUp
 from appliance.backfill.fetcher import Fetcher
+from appliance.backfill.lists_in_force import ListsInForce
 from appliance.backfill.looking_back import LookingBack
 from appliance.backfill.newest import Newest
 from appliance.backfill.on_demand import OnDemand
+from appliance.backfill.outside_counts import Counting
 from appliance.backfill.pruner import Pruner
 from appliance.backfill.schedule import Schedule
 from appliance.backfill.tools import make_tools
+from appliance.backfill.vouching import Vouching
 from appliance.clock import Clock, SystemClock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound, Unavailable
@@ -46,11 +52,15 @@ from appliance.ingest import accounts
 from appliance.ingest.apply import Applier
 from appliance.ingest.merge import Rules
 from appliance.ingest.pipeline import Pipeline
+from appliance.labels.labelers import Labelers
+from appliance.labels.subscriptions import Subscriptions
 from appliance.media.images import Images
 from appliance.media.renderer import Renderer
 from appliance.media.videos import Videos
 from appliance.members import admission
+from appliance.members.crew import Crew
 from appliance.members.feed_door import FeedDoor
+from appliance.members.importing import Importing
 from appliance.ops import control, measures, reaching
 from appliance.ops.auditing import audit_command
 from appliance.ops.commands import commands
@@ -73,13 +83,18 @@ from appliance.timeline.graph_views import GraphViews
 from appliance.timeline.notification_views import NotificationViews
 from appliance.timeline.own_views import OwnViews
 from appliance.timeline.search_views import SearchViews
+from appliance.web.admin import admin as admin_pages
 from appliance.web.blobs import NSID as GET_BLOB
 from appliance.web.blobs import blobs as blob_ways
+from appliance.web.devices import devices
 from appliance.web.frame import Frame
+from appliance.web.marking import Keys, Marking
+from appliance.web.oauth import oauth_ways
 from appliance.web.reading import Pages
 from appliance.web.security import Guard
 from appliance.web.site import site
 from appliance.web.status import status as status_page
+from appliance.web.syndication import syndication
 from appliance.web.videos import videos
 from appliance.web.writing import Writing
 from appliance.writes.repos import Repos
@@ -98,6 +113,8 @@ from appliance.xrpc import (
     reads,
     search,
 )
+from appliance.xrpc import importing as own_import
+from appliance.xrpc.calling import Calling
 from appliance.xrpc.feeds import FeedCalls
 from appliance.xrpc.member_calls import member_calls
 
@@ -159,7 +176,10 @@ async def operate(settings: Settings, command: str, arguments: list[str]) -> Any
     async with _alone(lock, settings, clock) as (database, outbound, identities):
         publishing = Publishing(database, identities, outbound, settings, clock)
         status = Status(database, clock, None)
-        known = commands(database, identities, publishing, settings, clock, status)
+        secrets = open_secrets(settings)
+        auth = auth_parts.build(database, identities, outbound, secrets, _joining(settings), settings, clock)
+        importing = Importing(database, auth.pds_sessions, clock)
+        known = commands(database, identities, publishing, importing, settings, clock, status)
         return await known[command](arguments)
 
 
@@ -213,11 +233,8 @@ async def build(
         accounts.moved(tx, actor, clock.now_us())
         tx.announce(partial(auth.viewers.forget, actors.did_of(tx, actor)))
 
-    def join(tx: Transaction, did: str, handle: str | None, invite: str, now_us: int) -> None:
-        admission.join(tx, settings, did, handle, invite, now_us)
-
     identities = Identities(database, outbound, settings, clock, moved=moved)
-    auth = auth_parts.build(database, identities, outbound, secrets, join, settings, clock)
+    auth = auth_parts.build(database, identities, outbound, secrets, _joining(settings), settings, clock)
     stack.push_async_callback(auth.close)
     supervisor.start("sessions", auth.run)
     rules = _rules(settings)
@@ -252,14 +269,23 @@ async def build(
     newest = Newest(database, fetcher, rules, clock)
     views = OnDemand(database, identities, fetcher, newest, settings, clock, opened=schedule.opened)
     stack.push_async_callback(views.close)
+    if settings.constellation_url:
+        counting = Counting(database, outbound, settings.constellation_url, clock)
+        views.answering.uncounted = counting.want
+        supervisor.start("outside counts", counting.run)
     repositories = Repos(database, auth.pds_sessions, applier, clock)
+    stack.push_async_callback(repositories.close)
     writer = Writer(database, auth.web_sessions, repositories, identities.resolve_handle, clock)
 
+    supervisor.start("writes", repositories.run)
     supervisor.start("identities", identities.run)
     supervisor.start("backfill", backfill.run)
     supervisor.start("auditor", schedule.run)
     supervisor.start("fetcher", fetcher.run)
     supervisor.start("pruner", Pruner(database, settings, clock).run)
+    supervisor.start("lists in force", ListsInForce(database, fetcher, rules, clock).run)
+    if settings.verifiers:
+        supervisor.start("verifications", Vouching(database, fetcher, settings.verifiers, rules, clock).run)
     supervisor.start("looking back", LookingBack(database, clock).run)
     supervisor.start("ingest", pipeline.run)
     told = NotificationViews(views.answering)
@@ -268,6 +294,11 @@ async def build(
     archive = Archive(database, outbound, applier, settings, clock)
     if archive.usable:
         supervisor.start("archive", archive.run)
+
+    subscriptions = Subscriptions(database, clock, fetcher.want)
+    if settings.labeler_streams_max:
+        listening = Labelers(database, outbound, identities, subscriptions, settings, clock)
+        supervisor.start("labelers", listening.run)
 
     def reached_us() -> int | None:
         lag_s = pipeline.lag_s()
@@ -287,6 +318,7 @@ async def build(
     async def refresh() -> None:
         measures.update(await status.look())
 
+    importing = Importing(database, auth.pds_sessions, clock)
     methods = [
         *reads.methods(views, settings, __version__),
         *graph.methods(GraphViews(views.answering)),
@@ -298,7 +330,8 @@ async def build(
         *private.methods(database, clock),
         *drafts.methods(database, clock),
         *export.methods(database, clock),
-        *(admin.methods(database) if settings.admin_password else []),
+        *own_import.methods(importing),
+        *(admin.methods(database, clock) if settings.admin_password else []),
     ]
     publishing = Publishing(database, identities, outbound, settings, clock)
     own_feeds = OwnFeeds(views.answering, settings.service_did, FeedDoor(database, settings, clock).admit)
@@ -326,30 +359,58 @@ async def build(
         partial(_is_shown, database),
         cache_bytes=VIDEO_CACHE_BYTES,
     )
+    budgets = Budgets(settings, clock)
     guard = Guard(secrets.subkey("forms"), settings.origin, _outside_origin(settings))
-    frame = Frame(guard, auth.web_sessions, clock, settings.origin)
+    client = auth.oauth.client
+    frame = Frame(guard, auth.web_sessions, clock, settings.origin, oauth=client.usable)
+    door = AdminDoor(auth.web_sessions, settings, clock)
+    crew = Crew(database, auth.pds_sessions.end_all, clock)
     website = site(
         frame,
         Pages(views),
+        Marking(database, clock),
+        Calling(methods),
         proving,
         auth.web_sessions,
         Writing(writer),
         images,
         [
-            probes(watch, refresh, telemetry.REGISTRY, settings.admin_password),
+            probes(watch, refresh, telemetry.REGISTRY, settings.admin_password, budgets),
             status_page(frame, status.public),
             control.control(
                 secrets.subkey("control"),
                 clock,
-                commands(database, identities, publishing, settings, clock, status),
+                commands(
+                    database,
+                    identities,
+                    publishing,
+                    importing,
+                    settings,
+                    clock,
+                    status,
+                    auth.pds_sessions.end_all,
+                    door.link,
+                ),
                 {"audit": audit_command(database, identities, auditor, clock)},
             ),
             _well_known(settings, secrets, vapid),
+            syndication(frame, Pages(views), Keys(database, clock)),
+            oauth_ways(frame, auth.web_sessions, client),
+            devices(frame, auth.web_sessions),
             videos(moving),
             blob_ways(partial(_locate_blob, database, identities)),
+            admin_pages(frame, door, database, crew, clock, budgets),
         ],
+        budgets,
     )
-    calls = member_calls(auth, repositories, settings, cast(asgi.App, website))
+    calls = member_calls(
+        auth,
+        repositories,
+        settings,
+        cast(asgi.App, website),
+        passing=subscriptions.preferences,
+        budgets=budgets,
+    )
     return asgi.Front(
         methods,
         auth.viewers.authenticate,
@@ -358,11 +419,32 @@ async def build(
         rest=calls,
         rest_has=lambda nsid: calls.has(nsid) or nsid == GET_BLOB,
         goes_elsewhere=calls.goes_elsewhere,
+        asked_for=subscriptions.heard,
+        budgets=budgets,
+        hosts=_own_hosts(settings),
     )
 
 
+def _joining(settings: Settings) -> Join:
+    def join(tx: Transaction, did: str, handle: str | None, invite: str, now_us: int) -> None:
+        admission.join(tx, settings, did, handle, invite, now_us)
+
+    return join
+
+
+def _own_hosts(settings: Settings) -> frozenset[str]:
+    """By which names we are spoken to: the public ones, and this machine's for whatever stands in front."""
+    named = [
+        urlsplit(url).hostname or "" for url in (settings.origin, settings.image_url, settings.video_url)
+    ]
+    local = ["localhost", "127.0.0.1", "::1", settings.bind.strip("[]")]
+    return frozenset(name for name in [*named, *local, settings.appview_hostname.lower()] if name)
+
+
 def _rules(settings: Settings) -> Rules:
-    return Rules(partial(lexicons.validate_record, published=True), settings.store_scope)
+    return Rules(
+        partial(lexicons.validate_record, published=True), settings.store_scope, frozenset(settings.verifiers)
+    )
 
 
 async def back_up(settings: Settings, target: Path) -> backups.Copied:

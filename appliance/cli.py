@@ -188,6 +188,37 @@ def member_remove(settings_file: Path | None, who: str) -> None:
     click.echo(f"{_operate(settings_file, 'member remove', [who])['did']} is no member any more")
 
 
+@member.command("ban")
+@_settings_file
+@click.argument("who")
+@click.option("--reason", required=True, help="Kept for yourself; they are not told.")
+def member_ban(settings_file: Path | None, who: str, reason: str) -> None:
+    """End a membership, erase what was kept of it, and never admit that account again."""
+    click.echo(f"{_operate(settings_file, 'member ban', [who, reason])['did']} is banned")
+
+
+@member.command("unban")
+@_settings_file
+@click.argument("who")
+def member_unban(settings_file: Path | None, who: str) -> None:
+    """Lift a ban. They may come in again, as the admission setting says."""
+    click.echo(f"{_operate(settings_file, 'member unban', [who])['did']} is banned no more")
+
+
+@member.command("admin-link")
+@_settings_file
+def member_admin_link(settings_file: Path | None) -> None:
+    """An address that opens /admin, once, within ten minutes; then for a quarter of an hour."""
+    click.echo(_operate(settings_file, "member admin-link", [])["link"])
+
+
+@member.command("log")
+@_settings_file
+def member_log(settings_file: Path | None) -> None:
+    """What operators did, the latest first, as JSON."""
+    click.echo(json.dumps(_operate(settings_file, "member log", []), indent=2, ensure_ascii=False))
+
+
 @member.command("list")
 @_settings_file
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
@@ -208,6 +239,28 @@ def member_list(settings_file: Path | None, as_json: bool) -> None:
 def member_export(settings_file: Path | None, who: str) -> None:
     """Write everything that is kept about a member, and nowhere else, as JSON."""
     click.echo(json.dumps(_operate(settings_file, "member export", [who]), indent=2, ensure_ascii=False))
+
+
+@member.command("import")
+@_settings_file
+@click.argument("who")
+@click.option("--service", default="", help="AppView as DID#service; without it the official one.")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+def member_import(settings_file: Path | None, who: str, service: str, as_json: bool) -> None:
+    """Bring along what a member kept at another AppView: mutes, bookmarks, subscriptions, preferences.
+
+    The member has to be signed in here: it is asked for through the member's own server.
+    """
+    told = _operate(settings_file, "member import", [who, service] if service else [who])
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    for one in told["kinds"]:
+        error = f"  stopped: {one['error']}" if one["error"] else ""
+        click.echo(
+            f"{one['kind']:24} {one['read']:6} read {one['added']:6} added {one['kept']:6} here already"
+            f" {one['skipped']:6} skipped{error}"
+        )
 
 
 @member.command("invite")

@@ -7,6 +7,7 @@ field's name in capitals. The environment wins. docs/configuration.md is generat
 from __future__ import annotations
 
 import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,9 @@ JETSTREAM_DEFAULTS = (
     "wss://jetstream.us-east.bsky.network/xrpc/network.bsky.jetstream.subscribeEvents",
     "wss://jetstream.us-west.bsky.network/xrpc/network.bsky.jetstream.subscribeEvents",
 )
+
+_LIMIT = re.compile(r"([0-9]{1,6})/(second|minute|hour|day) ([0-9]{1,6})")
+_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 
 
 def _setting(about: str) -> Meta:
@@ -58,10 +62,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     members: Annotated[tuple[str, ...], _setting("DIDs and handles on the allow-list; * admits every account.")] = ()
     members_max: Annotated[int, _setting("Members at most."), Meta(ge=1)] = 1000
     xrpc_sessions: Annotated[bool, _setting("Answer createSession at our own origin.")] = True
+    oauth: Annotated[bool, _setting("Offer signing in by OAuth on the website; it needs a public https origin.")] = True
     main_passwords: Annotated[bool, _setting("Take an account's main password at createSession too, not app passwords alone.")] = False
     session_secret: Annotated[str, _setting("Key of sessions and sealed tokens. Better left empty: a key file is then made in DATA_DIR.")] = ""
     admin_password: Annotated[str, _setting("Password of Basic admin calls; empty switches them off.")] = ""
+    admins: Annotated[tuple[str, ...], _setting("DIDs of members to whom /admin is open; to act there they must have signed in within a quarter of an hour, or follow a link of `appliance member admin-link`.")] = ()
     labelers: Annotated[tuple[str, ...], _setting("DIDs of labelers applied when a client names none.")] = ("did:plc:ar7c4by46qjdydhdevvrndac",)
+    constellation_url: Annotated[str, _setting("Origin of an index of backlinks that speaks Constellation's wire, e.g. https://constellation.microcosm.blue: numbers of everybody's likes, reposts, answers, quotes and followers are asked of it for what members look at, and marked where they are shown. It learns which posts those are. Empty: only what is known here is counted.")] = ""
+    verifiers: Annotated[tuple[str, ...], _setting("DIDs of accounts whose verifications of others are shown, as with the blue tick of the official app. Empty: nobody's.")] = ()
+    labeler_streams_max: Annotated[int, _setting("So many labelers are listened to at most: those of LABELERS, then those that most members ask for. 0: none, and no labels but what authors say themselves."), Meta(ge=0, le=500)] = 32
 
     store_scope: Annotated[Literal["tracked", "network"], _setting("Keep tracked accounts only, or everything the stream carries.")] = "tracked"
     data_retention_days: Annotated[int, _setting("Strangers' records that nothing tracked shows any more go after this many days."), Meta(ge=1)] = 30
@@ -83,7 +92,21 @@ class Settings(Struct, frozen=True, kw_only=True):
     outbound_rate_per_host: Annotated[float, _setting("Requests a second to one host, before its own limits."), Meta(gt=0)] = 5.0
     car_max_mb: Annotated[int, _setting("Largest repository export that is read."), Meta(ge=1)] = 512
 
-    rate_limits: Annotated[Literal["on", "off"], _setting("Limits on callers. Off refuses a public host name.")] = "on"
+    rate_limits: Annotated[Literal["on", "off"], _setting("Limits on callers, each LIMIT_… below: so many in the long run, and so many at once. Off refuses a public host name.")] = "on"
+    limit_member: Annotated[str, _setting("XRPC of one account that has proved itself. Counted by account and not by address: all accounts of a PDS come from one.")] = "300/minute 120"
+    limit_search: Annotated[str, _setting("Searches and completions of one account, or of one address where nobody is signed in.")] = "60/minute 30"
+    limit_guest: Annotated[str, _setting("XRPC without a token, of one address (of IPv6 a /64). Who comes from this machine itself is not counted: the proxy has to name addresses in X-Forwarded-For.")] = "120/minute 60"
+    limit_bad_tokens: Annotated[str, _setting("Tokens of one address that prove nothing; beyond it none is looked at.")] = "60/minute 60"
+    limit_pages: Annotated[str, _setting("Pages of one browser that is signed in.")] = "120/minute 60"
+    limit_guest_pages: Annotated[str, _setting("Pages of one address without signing in.")] = "60/minute 40"
+    limit_pictures: Annotated[str, _setting("Pictures and videos of one address.")] = "1200/minute 300"
+    limit_writes: Annotated[str, _setting("What one account has written at its server from here.")] = "60/minute 30"
+    limit_uploads: Annotated[str, _setting("Uploads of one account.")] = "180/hour 30"
+    limit_exports: Annotated[str, _setting("Exports of one account.")] = "5/hour 5"
+    sign_in_tries: Annotated[int, _setting("Wrong passwords for one account from one address in a quarter of an hour; beyond it that address waits."), Meta(ge=1, le=1000)] = 5
+    sign_in_tries_address: Annotated[int, _setting("The same for one address, whatever the account."), Meta(ge=1, le=1000)] = 20
+    limit_reports: Annotated[str, _setting("Reports of one account to the moderators.")] = "10/minute 10"
+    limit_admin: Annotated[str, _setting("Wrong passwords of the operator and links to /admin that are none, of one address.")] = "20/hour 5"
     health_stalled_s: Annotated[float, _setting("/health says 503 once waiting events have not moved, or the database has refused, for so many seconds."), Meta(gt=0)] = 30.0
     ready_lag_max_s: Annotated[float, _setting("/ready says 503 once the stream has not been live for so many seconds. A quiet stream is live."), Meta(gt=0)] = 60.0
     ready_doubt_max_hours: Annotated[float, _setting("/ready says 503 once a doubt about an account has been open for so many hours; 0 never does."), Meta(ge=0)] = 24.0
@@ -184,6 +207,12 @@ def check(settings: Settings) -> None:
         raise BadInput("ALLOW_LOOPBACK is for devnet: it can't go with a public host name")
     if public and settings.rate_limits == "off":
         raise BadInput("RATE_LIMITS=off is for devnet: it can't go with a public host name")
+    for field in msgspec.structs.fields(Settings):
+        if field.name.startswith("limit_"):
+            try:
+                parse_limit(getattr(settings, field.name))
+            except BadInput as error:
+                raise BadInput(f"{field.name.upper()}: {error.message}") from error
     if settings.upstream == "relay" and not settings.relay_urls:
         raise BadInput("UPSTREAM=relay needs a RELAY_URL")
     archive = urlsplit(settings.archive_url)
@@ -191,8 +220,28 @@ def check(settings: Settings) -> None:
         archive.scheme not in ("http", "https") or not archive.netloc or archive.path.strip("/")
     ):
         raise BadInput("ARCHIVE_URL is an origin: https:// and a host name")
+    outside = urlsplit(settings.constellation_url)
+    if settings.constellation_url and (
+        outside.scheme not in ("http", "https") or not outside.netloc or outside.path.strip("/")
+    ):
+        raise BadInput("CONSTELLATION_URL is an origin: https:// and a host name")
     if settings.handle_resolvers and not settings.allow_loopback:
         raise BadInput("HANDLE_RESOLVERS is honoured only with ALLOW_LOOPBACK")
+
+
+class Limit(Struct, frozen=True):
+    """So many requests a second in the long run, and so many at once."""
+
+    rate: float
+    burst: int
+
+
+def parse_limit(text: str) -> Limit:
+    """A limit as the settings have it: "300/minute 120". Raises BadInput."""
+    found = _LIMIT.fullmatch(text.strip())
+    if found is None or int(found[1]) < 1 or int(found[3]) < 1:
+        raise BadInput(f'a limit is written like "300/minute 120", and not "{text}"')
+    return Limit(int(found[1]) / _SECONDS[found[2]], int(found[3]))
 
 
 def _is_loopback(host: str) -> bool:

@@ -10,8 +10,6 @@ from appliance.clock import Clock
 from appliance.errors import Unavailable
 
 WINDOW_S = 15 * 60.0
-PER_PAIR = 5
-PER_CLIENT = 20
 # One account tried from many addresses is slowed down and never locked: its owner gets in.
 SLOW_AFTER = 20
 SLOW_S = 3.0
@@ -21,8 +19,10 @@ NAMES_MAX = 50_000
 class Attempts:
     """Counts failures in a sliding quarter of an hour; lost on restart, bounded in memory."""
 
-    def __init__(self, clock: Clock, *, on: bool) -> None:
+    def __init__(self, clock: Clock, *, on: bool, per_pair: int = 5, per_client: int = 20) -> None:
         self._clock = clock
+        self._per_pair = per_pair
+        self._per_client = per_client
         self._on = on
         self._failures: LRUCache[tuple[str, str], deque[float]] = LRUCache(NAMES_MAX)
 
@@ -30,7 +30,7 @@ class Attempts:
         """Let one try pass, later when the account is under attack. Raises Unavailable, RateLimitExceeded."""
         if not self._on:
             return
-        for name, most in (((identifier, client), PER_PAIR), (("", client), PER_CLIENT)):
+        for name, most in (((identifier, client), self._per_pair), (("", client), self._per_client)):
             wait_s = self._wait_s(name, most)
             if client and wait_s > 0:
                 raise Unavailable(
@@ -43,7 +43,9 @@ class Attempts:
         """The try was a wrong one."""
         now_s = self._clock.monotonic_s()
         for name in {(identifier, client), ("", client), (identifier, "")}:
-            times = self._failures.setdefault(name, deque(maxlen=max(PER_CLIENT, SLOW_AFTER)))
+            times = self._failures.setdefault(
+                name, deque(maxlen=max(self._per_pair, self._per_client, SLOW_AFTER))
+            )
             times.append(now_s)
 
     def _wait_s(self, name: tuple[str, str], most: int) -> float:

@@ -17,11 +17,20 @@ _DELETE = "com.atproto.server.deleteSession"
 _TOKEN_CHARS_MAX = 8192
 
 
-class Tokens(Struct, frozen=True):
-    """What a PDS gave us to act for its account. Never shown: neither printed nor answered."""
+class Tokens(Struct, frozen=True, omit_defaults=True):
+    """What a PDS gave us to act for its account. Never shown: neither printed nor answered.
+
+    Those of OAuth are bound: to ``key``, the secret half of the sign-in's own key, and to ``kid``, ours
+    of that time. They come from ``issuer`` and end at ``expires_us``.
+    """
 
     access: str
     refresh: str
+    key: str = ""
+    kid: str = ""
+    issuer: str = ""
+    scope: str = ""
+    expires_us: int = 0
 
     def __repr__(self) -> str:
         return "Tokens(…)"

@@ -13,8 +13,9 @@ import msgspec
 from cachetools import LRUCache
 
 from appliance import telemetry
-from appliance.auth import pds
-from appliance.auth.pds import SignedIn, Tokens
+from appliance.auth import oauth_grants, pds
+from appliance.auth.oauth_grants import Grants
+from appliance.auth.pds import Tokens
 from appliance.auth.secrets import Secrets
 from appliance.clock import Clock
 from appliance.errors import BadInput, Refused, Unavailable
@@ -35,14 +36,18 @@ GOODBYE_S = 5.0
 CLOSE_S = 15.0
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,4096}")
 _TOKEN_ERRORS = frozenset({"ExpiredToken", "InvalidToken"})
+_WHY = {"AccountTakedown": "takendown", "AccountMoved": "moved"}
 
 
 class PdsSessions:
     """Every sign-in at a PDS that we hold."""
 
-    def __init__(self, database: Database, outbound: Outbound, secrets: Secrets, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, outbound: Outbound, secrets: Secrets, grants: Grants, clock: Clock
+    ) -> None:
         self._database = database
         self._outbound = outbound
+        self._grants = grants
         self._secrets = secrets
         self._clock = clock
         self._refreshing: dict[int, asyncio.Task[Tokens]] = {}
@@ -57,7 +62,15 @@ class PdsSessions:
 
     def add(self, tx: Transaction, actor: int, origin: str, tokens: Tokens) -> int:
         """Keep a new sign-in; its number."""
-        pds_session = sessions.add_pds_session(tx, actor, origin, self._clock.now_us())
+        pds_session = sessions.add_pds_session(
+            tx,
+            actor,
+            origin,
+            self._clock.now_us(),
+            issuer=tokens.issuer,
+            kid=tokens.kid,
+            scope=tokens.scope,
+        )
         sessions.keep_tokens(tx, pds_session, self._seal(pds_session, tokens), self._clock.now_us())
         return pds_session
 
@@ -83,17 +96,17 @@ class PdsSessions:
             with _nothing_sent():
                 await self.check(pds_session)
         held = await self._held(pds_session)
-        tokens = self._unseal(held)
+        tokens = await self._ready(held)
         send = partial(self._send, held.pds, method, nsid, limits, params, content, headers or {})
-        answer = await send(tokens.access)
-        if not _token_refused(answer):
+        answer = await send(tokens)
+        if not _token_refused(answer, tokens):
             self._good_s[pds_session] = self._clock.monotonic_s()
             return answer
         if streams:
             return answer
         with _nothing_sent():
             renewed = await self._renew(pds_session, tokens)
-        return answer if renewed == tokens else await send(renewed.access)
+        return answer if renewed == tokens else await send(renewed)
 
     async def service_token(self, pds_session: int, audience: str, method: str) -> str:
         """A token with which the account calls that method of somebody else. Raises as ``call``."""
@@ -115,7 +128,12 @@ class PdsSessions:
     async def check(self, pds_session: int) -> None:
         """Make sure that the token is good for the next minutes. Raises as ``call``."""
         good_s = self._good_s.get(pds_session)
-        if good_s is None or self._clock.monotonic_s() - good_s > KNOWN_GOOD_S:
+        good = good_s is not None and self._clock.monotonic_s() - good_s <= KNOWN_GOOD_S
+        if good:
+            held = await self._held(pds_session)
+            tokens = self._unseal(held)
+            good = not tokens.key or self._grants.nonce_is_good(tokens, held.pds)
+        if not good:
             await self.call(pds_session, "GET", "com.atproto.server.getSession", limits=PDS_SESSION)
 
     async def renew(self, pds_session: int) -> None:
@@ -137,6 +155,11 @@ class PdsSessions:
             except Refused:
                 return
             self.say_goodbye(held.pds, tokens)
+
+    async def end_all(self, actor: int) -> None:
+        """As ``end``, every sign-in of the actor."""
+        for pds_session in await self._database.read(lambda r: sessions.of_actor(r, actor)):
+            await self.end(pds_session)
 
     def say_goodbye(self, origin: str, tokens: Tokens) -> None:
         """End tokens at their PDS, behind, for five seconds at most."""
@@ -160,7 +183,10 @@ class PdsSessions:
     async def _say_goodbye(self, origin: str, tokens: Tokens) -> None:
         try:
             async with asyncio.timeout(GOODBYE_S):
-                told = await pds.delete_session(self._outbound, origin, tokens)
+                if tokens.key:
+                    told = await self._grants.revoke(tokens)
+                else:
+                    told = await pds.delete_session(self._outbound, origin, tokens)
         except (Unavailable, TimeoutError):
             told = False
         log.debug("pds_session_ended", pds=origin, told=told)
@@ -175,6 +201,19 @@ class PdsSessions:
             await self._kill(pds_session, "moved")
             raise Refused(_reason("moved"), name="ExpiredToken")
         return held
+
+    async def _ready(self, held: sessions.PdsSession) -> Tokens:
+        """The tokens for a call, renewed where they are about to end."""
+        tokens = self._unseal(held)
+        if not self._grants.due(held.id, tokens):
+            return tokens
+        try:
+            with _nothing_sent():
+                return await self._renew(held.id, tokens)
+        except Unavailable:
+            if tokens.expires_us <= self._clock.now_us():
+                raise
+            return tokens
 
     async def _kill(self, pds_session: int, why: str) -> None:
         await self._database.write(lambda tx: sessions.kill(tx, pds_session, why), durable=True)
@@ -193,17 +232,25 @@ class PdsSessions:
         params: Params | None,
         content: bytes | AsyncIterable[bytes] | None,
         headers: Mapping[str, str],
-        access: str,
+        tokens: Tokens,
     ) -> Answer:
-        try:
+        url = f"{origin}/xrpc/{nsid}"
+
+        async def ask(credentials: Mapping[str, str]) -> Answer:
             return await self._outbound.request(
                 method,
-                f"{origin}/xrpc/{nsid}",
+                url,
                 limits=limits,
                 params=params,
-                headers={**headers, "authorization": f"Bearer {access}"},
+                headers={**headers, **credentials},
                 content=content,
             )
+
+        try:
+            if not tokens.key:
+                return await ask({"authorization": f"Bearer {tokens.access}"})
+            again = content is None or isinstance(content, bytes)
+            return await self._grants.send(tokens, method, url, ask, again=again)
         except BadInput as error:
             if error.name == "PayloadTooLarge":
                 raise  # said of what we were to send
@@ -237,21 +284,27 @@ class PdsSessions:
         if tokens != tried or self._refreshed_lately(pds_session):
             return tokens  # somebody else has renewed them since they were read, or nothing would change
         try:
-            signed_in = await pds.refresh_session(self._outbound, held.pds, tokens)
-            if signed_in.did != held.did:
-                raise Refused("Your server answered for another account", name="ExpiredToken")
+            renewed = await self._renewed(held, tokens)
         except Refused as error:
-            why = "takendown" if error.name == "AccountTakedown" else "expired"
+            why = _WHY.get(error.name, "expired")
             await self._kill(pds_session, why)
             log.info("pds_session_dead", pds=held.pds, why=why)
             raise
-        await self._store(pds_session, signed_in)
+        await self._store(pds_session, renewed)
         self._refreshed_s[pds_session] = self._clock.monotonic_s()
+        return renewed
+
+    async def _renewed(self, held: sessions.PdsSession, tokens: Tokens) -> Tokens:
+        if tokens.key:
+            return await self._grants.renew(held.did, tokens)
+        signed_in = await pds.refresh_session(self._outbound, held.pds, tokens)
+        if signed_in.did != held.did:
+            raise Refused("Your server answered for another account", name="ExpiredToken")
         return signed_in.tokens
 
-    async def _store(self, pds_session: int, signed_in: SignedIn) -> None:
+    async def _store(self, pds_session: int, renewed: Tokens) -> None:
         """Make the new tokens durable before anybody uses them: the old ones are spent."""
-        sealed = self._seal(pds_session, signed_in.tokens)
+        sealed = self._seal(pds_session, renewed)
         while True:
             try:
                 kept = await self._database.write(
@@ -291,7 +344,9 @@ def _place(pds_session: int) -> str:
     return f"pds_session/{pds_session}/sealed"
 
 
-def _token_refused(answer: Answer) -> bool:
+def _token_refused(answer: Answer, tokens: Tokens) -> bool:
+    if tokens.key:
+        return oauth_grants.token_refused(answer)
     return answer.status == 401 or (answer.status == 400 and answer.error_name() in _TOKEN_ERRORS)
 
 
@@ -299,6 +354,10 @@ def _reason(dead: str) -> str:
     match dead:
         case "moved":
             return "Your account has moved to another server: sign in again"
+        case "key":
+            return "The key of this sign-in has been withdrawn here: sign in again"
+        case "restored":
+            return "This server was restored from a backup: sign in again"
         case "takendown":
             return "Your server has taken this account down"
         case _:

@@ -42,7 +42,11 @@ class Secrets:
 
     def subkey(self, purpose: str) -> bytes:
         """32 bytes for one purpose, from which neither the secret nor another subkey follows."""
-        return _derive(self._roots[0], f"subkey {purpose}")
+        return self.subkeys(purpose)[0]
+
+    def subkeys(self, purpose: str) -> list[bytes]:
+        """The same of every key in the ring, the newest first."""
+        return [_derive(root, f"subkey {purpose}") for root in self._roots]
 
     def seal(self, plain: bytes, place: str) -> bytes:
         """Encrypt for one place (table, row, column): elsewhere it does not open."""

@@ -1,17 +1,18 @@
-"""Signing in with an app password, at the member's own PDS and nowhere else."""
+"""Signing in with an app password at the member's own PDS and nowhere else; letting in who is proven."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
 
 from appliance import crash_points, telemetry
 from appliance.auth import pds
+from appliance.auth.accounts import Account, Accounts
 from appliance.auth.attempts import Attempts
-from appliance.auth.pds import SignedIn
+from appliance.auth.pds import Tokens
 from appliance.auth.pds_sessions import PdsSessions
 from appliance.auth.standing import check, inactive
 from appliance.clock import Clock
@@ -31,33 +32,10 @@ PASSWORD_CHARS_MAX = 512
 IDENTIFIER_CHARS_MAX = 2048
 _APP_PASSWORD = re.compile(r"[a-z0-9]{4}(-[a-z0-9]{4}){3}", re.IGNORECASE)
 
-SIGN_INS = telemetry.counter("sign_ins", "Sign-ins with an app password, by outcome.", ["outcome"])
+SIGN_INS = telemetry.counter("sign_ins", "Sign-ins, by outcome.", ["outcome"])
 
 Join = Callable[[Transaction, str, str | None, str, int], object]
 """``(tx, did, handle, invite, now_us)``: let the proven DID in, or raise Refused."""
-
-
-class Account(Protocol):
-    """Who a DID is: ``handle`` is confirmed both ways or None, ``pds`` an origin or None."""
-
-    @property
-    def did(self) -> str: ...
-    @property
-    def handle(self) -> str | None: ...
-    @property
-    def pds(self) -> str | None: ...
-
-
-class Accounts(Protocol):
-    """Where accounts are looked up; ``identity.Identities`` is one."""
-
-    async def get(self, did: str, *, max_age_s: float) -> Account:
-        """Raises NotFound for a DID that does not exist, Unavailable when that can't be found out."""
-        ...
-
-    async def resolve_handle(self, handle: str) -> str | None:
-        """The DID that the handle points at, asked now; None when there is none."""
-        ...
 
 
 class Credentials(Struct, frozen=True):
@@ -74,12 +52,12 @@ class Credentials(Struct, frozen=True):
 
 
 class Proven(Struct, frozen=True):
-    """An account whose owner has shown the password, before anything was written."""
+    """An account whose owner has proven to be it, before anything was written."""
 
     did: str
     handle: str | None
     pds: str
-    signed_in: SignedIn
+    tokens: Tokens
 
 
 class Welcome(Struct, frozen=True):
@@ -110,7 +88,12 @@ class SigningIn:
         self._pds_sessions = pds_sessions
         self._join = join
         self._clock = clock
-        self._attempts = Attempts(clock, on=settings.rate_limits == "on")
+        self._attempts = Attempts(
+            clock,
+            on=settings.rate_limits == "on",
+            per_pair=settings.sign_in_tries,
+            per_client=settings.sign_in_tries_address,
+        )
 
     async def sign_in(
         self, credentials: Credentials, begin: Callable[[Transaction, Welcome], T]
@@ -125,14 +108,23 @@ class SigningIn:
         except ApplianceError as error:
             SIGN_INS.labels(error.name).inc()
             raise
+        return await self.let_in(proven, credentials.invite, begin)
+
+    async def let_in(
+        self, proven: Proven, invite: str, begin: Callable[[Transaction, Welcome], T]
+    ) -> tuple[Welcome, T]:
+        """Admit an account that is proven, and keep the sign-in; ``begin`` as with ``sign_in``.
+
+        Raises Refused for somebody who may not be here; the tokens are given back then.
+        """
         crash_points.reach("sign-in-after-call")
         try:
             welcome, begun = await self._database.write(
-                lambda tx: self._enter(tx, proven, credentials.invite, begin), durable=True
+                lambda tx: self._enter(tx, proven, invite, begin), durable=True
             )
         except BaseException:
             # Not let in, or not stored: then nobody shall hold tokens of that account.
-            self._pds_sessions.say_goodbye(proven.pds, proven.signed_in.tokens)
+            self._pds_sessions.say_goodbye(proven.pds, proven.tokens)
             raise
         crash_points.reach("sign-in-after-commit")
         SIGN_INS.labels("ok").inc()
@@ -161,7 +153,7 @@ class SigningIn:
         if not signed_in.active:
             self._pds_sessions.say_goodbye(account.pds, signed_in.tokens)
             raise inactive(signed_in.status)
-        return Proven(account.did, account.handle, account.pds, signed_in)
+        return Proven(account.did, account.handle, account.pds, signed_in.tokens)
 
     async def _find(self, identifier: str, credentials: Credentials) -> Account:
         """The account, looked up by ourselves before the password leaves us."""
@@ -191,7 +183,7 @@ class SigningIn:
             raise Refused("This server is for its members only.", name="NotAdmitted")
         # The PDS has just said that the account is active; what counts beside that is our own takedown.
         check(None, standing.takedown)
-        pds_session = self._pds_sessions.add(tx, standing.actor, proven.pds, proven.signed_in.tokens)
+        pds_session = self._pds_sessions.add(tx, standing.actor, proven.pds, proven.tokens)
         welcome = Welcome(proven.did, proven.handle, standing.actor, pds_session)
         begun = begin(tx, welcome)
         crash_points.reach("sign-in-before-commit")

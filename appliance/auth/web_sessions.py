@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from appliance.auth.oauth_sign_in import FLOW_US, Away, OAuthSignIn, Returned
 from appliance.auth.pds_sessions import PdsSessions
 from appliance.auth.sign_in import Credentials, SigningIn, Welcome
 from appliance.auth.standing import OUT
 from appliance.auth.token_pairs import hash_of
 from appliance.clock import Clock
 from appliance.errors import Refused
-from appliance.store import sessions
+from appliance.store import oauth_flows, sessions
 from appliance.store.database import Database, Transaction
 from appliance.store.sessions import Session
 
@@ -37,10 +39,16 @@ class WebSessions:
     """Signing in and out with a browser, and who a cookie is."""
 
     def __init__(
-        self, database: Database, signing_in: SigningIn, pds_sessions: PdsSessions, clock: Clock
+        self,
+        database: Database,
+        signing_in: SigningIn,
+        oauth: OAuthSignIn,
+        pds_sessions: PdsSessions,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._signing_in = signing_in
+        self._oauth = oauth
         self._pds_sessions = pds_sessions
         self._clock = clock
 
@@ -58,6 +66,27 @@ class WebSessions:
 
         The form has already asked a second time about a password that isn't an app password.
         """
+        cookie, begin = self._beginning(about)
+        credentials = Credentials(identifier, password, factor, invite, client)
+        welcome, _ = await self._signing_in.sign_in(credentials, begin)
+        return cookie, Member(welcome.did, welcome.handle or "handle.invalid")
+
+    async def begin_oauth(
+        self, typed: str, *, browser: str, back: str = "/", invite: str = "", address: str = ""
+    ) -> Away:
+        """Where to send a browser for signing in by OAuth; raises as ``OAuthSignIn.begin``."""
+        return await self._oauth.begin(typed, browser=browser, back=back, invite=invite, address=address)
+
+    async def finish_oauth(
+        self, answers: Sequence[tuple[str, str]], *, browser: str, about: str = ""
+    ) -> tuple[str, Returned] | Away:
+        """A new cookie for whoever came back; raises as ``OAuthSignIn.finish``."""
+        cookie, begin = self._beginning(about)
+        finished = await self._oauth.finish(answers, browser=browser, begin=begin)
+        return finished if isinstance(finished, Away) else (cookie, finished[0])
+
+    def _beginning(self, about: str) -> tuple[str, Callable[[Transaction, Welcome], int]]:
+        """A new cookie, and what makes the session that it opens."""
         cookie = secrets.token_urlsafe(32)
         now_us = self._clock.now_us()
 
@@ -73,9 +102,7 @@ class WebSessions:
                 expires_us=now_us + IDLE_US,
             )
 
-        credentials = Credentials(identifier, password, factor, invite, client)
-        welcome, _ = await self._signing_in.sign_in(credentials, begin)
-        return cookie, Member(welcome.did, welcome.handle or "handle.invalid")
+        return cookie, begin
 
     async def who(self, cookie: str) -> Member | None:
         """Who holds this cookie; None when nobody does any more."""
@@ -149,8 +176,20 @@ class WebSessions:
         await self._pds_sessions.end(found.pds_session)
         return True
 
+    async def end_others(self, actor: int, session: int) -> int:
+        """End all of the actor's sessions but this one; how many."""
+        others = [one for one in await self.listing(actor) if one.id != session]
+        for one in others:
+            await self._pds_sessions.end(one.pds_session)
+        return len(others)
+
 
 async def sweep(database: Database, clock: Clock) -> int:
     """Drop sessions past their end and the sign-ins under them; how many. Run it now and then."""
     now_us = clock.now_us()
-    return await database.write(lambda tx: sessions.remove_expired(tx, now_us))
+
+    def drop(tx: Transaction) -> int:
+        oauth_flows.remove_older(tx, now_us - FLOW_US)
+        return sessions.remove_expired(tx, now_us)
+
+    return await database.write(drop)

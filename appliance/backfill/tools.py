@@ -25,7 +25,7 @@ from appliance.store.database import Database, Transaction
 log = telemetry.Log("backfill")
 
 # What is shown of anybody, newest things first; and what only a member's own reading and writing needs.
-FOLLOWEE: Final = ("app.bsky.feed.post", "app.bsky.feed.repost", "app.bsky.actor.profile")
+FOLLOWEE: Final = tuple(collections.NSIDS[number] for number in collections.OF_EVERYBODY)
 FOLLOWS: Final = "app.bsky.graph.follow"
 WINDOWED: Final = frozenset({"app.bsky.feed.post", "app.bsky.feed.repost", "app.bsky.feed.like"})
 

@@ -200,7 +200,7 @@ def conclude(
         else:
             repos.suspect(tx, repo.actor, reason, now_us, from_us=repo.cert_us)
         return "differs"
-    findings.settle(tx, repo.actor, now_us)
+    findings.settle(tx, repo.actor, now_us, whole=found.theirs.whole)
     proof = certificate(tx, due, now, found)
     if proof is not None and (proof.digest is not None or repo.state == "SUSPECT"):
         repos.confirm(tx, repo.actor, repo.epoch, repo.state, proof, now_us)
@@ -219,7 +219,8 @@ def certificate(reader: Reader, due: Due, repo: Repo, found: Compared) -> Certif
     if theirs.exact and max(repo.seen_rev, repo.base_rev) <= theirs.began:
         digest, count = theirs.digest()
         if (digest, count) == records.digest(reader, repo.actor, numbers):
-            return Certificate(theirs.began, theirs.method, digest, count)
+            shown = records.digest_for_anybody(reader, repo.actor, numbers, (digest, count))
+            return Certificate(theirs.began, theirs.method, digest, count, shown)
     return Certificate(theirs.began, theirs.method, None, None)
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import orjson
 
 from appliance.devnet import archive, control, jetstream_v1, jetstream_v2, pds, plc, relay, seeding, truth
+from appliance.devnet.backlinks import Backlinks
 from appliance.devnet.entries import Blob
 from appliance.devnet.faults import Faults, PlcFaults
+from appliance.devnet.labeler import Labeler
 from appliance.devnet.options import Options
 from appliance.devnet.pds_proxy import Proxy
 from appliance.devnet.records import FOLLOW, LIKE, POST, REPOST
@@ -206,6 +208,25 @@ class Network:
         if found is None:
             raise KeyError(uri)
         return {"uri": uri, "cid": cid.to_text(found[0])}
+
+    async def add_labeler(self, name: str = "labeler") -> Labeler:
+        """An account that is a labeler, on a port of its own; its faults go by this name."""
+        account = self.create_account(f"{name}.test")
+        policies = {"policies": {"labelValues": []}, "createdAt": iso_ms(self.state.clock.now_us())}
+        self.put(account.did, "app.bsky.labeler.service", policies, "self")
+        listening = listen_for([name], 0, {})[name]
+        labeler = Labeler(self.state, account.did, f"http://localhost:{listening.getsockname()[1]}")
+        self.faults[name] = labeler.faults
+        await self._servers.add_stream(labeler.server(), listening)
+        return labeler
+
+    async def add_backlinks(self) -> tuple[Backlinks, str]:
+        """An index of backlinks and its origin; its faults are ``backlinks``."""
+        listening = listen_for(["backlinks"], 0, {})["backlinks"]
+        backlinks = Backlinks(self.state)
+        self.faults["backlinks"] = backlinks.faults
+        await self._servers.add_stream(backlinks.server(), listening)
+        return backlinks, f"http://localhost:{listening.getsockname()[1]}"
 
     # ---- truth and settings
 

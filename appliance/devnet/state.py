@@ -424,6 +424,25 @@ class State:
         )
         self.directory.submit(account.did, plc.sign(operation, rotation))
 
+    def tell_directory(
+        self, did: str, keys: Mapping[str, str], services: Mapping[str, tuple[str, str]]
+    ) -> None:
+        """The account's document names these keys and services (type, endpoint) beside its own."""
+        account = self.accounts[did]
+        before = self.directory.latest(did)
+        assert before is not None, "every account has an operation"
+        operation = plc.operation(
+            rotation_keys=before.operation["rotationKeys"],
+            signing_key=account.key.did_key,
+            handle=account.handle,
+            pds=self.origin(account.pds),
+            prev=before.cid,
+        )
+        operation["verificationMethods"] |= keys
+        for name, (kind, endpoint) in services.items():
+            operation["services"][name] = {"type": kind, "endpoint": endpoint}
+        self.directory.submit(did, plc.sign(operation, _load_key(account.entry.rotation_key)))
+
     def _make_key(self, name: str, purpose: str, curve: Curve) -> PrivateKey:
         return PrivateKey(curve, sha256(f"{self.seed}/{name}/{purpose}".encode()).digest())
 

@@ -14,8 +14,9 @@ import msgspec
 
 from appliance import telemetry
 from appliance.auth import pds
+from appliance.auth.accounts import Account
 from appliance.auth.pds import SignedIn
-from appliance.auth.sign_in import Account, parse_identifier
+from appliance.auth.sign_in import parse_identifier
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.errors import NotFound, Refused, Unavailable

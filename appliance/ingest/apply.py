@@ -28,7 +28,17 @@ from appliance.protocol.events import (
 )
 from appliance.protocol.syntax import is_record_key, is_tid, normalise_did
 from appliance.protocol.tid import tid_of
-from appliance.store import actors, coverage, dead_letters, fetches, findings, records, repos, upstreams
+from appliance.store import (
+    actors,
+    collections,
+    coverage,
+    dead_letters,
+    fetches,
+    findings,
+    records,
+    repos,
+    upstreams,
+)
 from appliance.store.collections import NUMBERS
 from appliance.store.database import Transaction
 
@@ -315,7 +325,8 @@ class _Run:
             return None
         if self._network:
             return self._network_actor(event.did, event.time_us)
-        if self._concerned.by(self._tx, event, collection):
+        vouches = collection == collections.VERIFICATION and event.did in self._rules.verifiers
+        if vouches or self._concerned.by(self._tx, event, collection):
             return self._network_actor(event.did, event.time_us)
         if event.operation != "create":
             actor = actors.find_id(self._tx, event.did)

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from appliance.protocol.events import CommitEvent
-from appliance.store import collections, fetches, links, members, records
+from appliance.store import collections, fetches, links, lists_in_force, members, records
 from appliance.store.collections import NUMBERS
 from appliance.store.database import Transaction
 
@@ -66,6 +66,8 @@ class Concerned:
             return False
         if not self._members.isdisjoint(_DID.findall(body)):
             return True
+        if collection == collections.LIST_ITEM:
+            return _is_on_list_in_force(tx, body)
         return collection == collections.LIST_BLOCK and _blocks_members(tx, body)
 
 
@@ -81,6 +83,14 @@ def want_context(tx: Transaction, event: CommitEvent, actor: int, now_us: int) -
         return
     if found is not None and records.state_of(tx, found) == records.MENTIONED:
         fetches.want(tx, "record", found, priority, now_us)
+
+
+def _is_on_list_in_force(tx: Transaction, body: bytes) -> bool:
+    """An item of a stranger's list names no member, but a member may mute or block by the list."""
+    try:
+        return lists_in_force.holds(tx, _list_item(body).list)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
 
 
 def _blocks_members(tx: Transaction, body: bytes) -> bool:

@@ -24,6 +24,7 @@ _KINDS: Final = {
     collections.LIST_ITEM: links.LIST_ITEM,
     # A profile may say by which starter pack its owner came.
     collections.PROFILE: links.JOINED,
+    collections.VERIFICATION: links.VERIFICATION,
 }
 _GATES: Final = {
     collections.THREAD_GATE: posts.THREAD_GATE,
@@ -70,7 +71,7 @@ def appear(
     if isinstance(content, PostContent):
         _post_appears(tx, record, did, actor, content, order, all_known)
     elif collection == collections.VERIFICATION and isinstance(content, LinkContent):
-        notices.of_verification(tx, Cause(record, actor, order.sort_ms), content.subject)
+        _verification_appears(tx, record, actor, content, order)
     elif isinstance(content, LinkContent):
         return _link_appears(tx, record, actor, collection, content, order, now_us, cover_us, again)
     elif collection in _GATES:
@@ -114,7 +115,7 @@ def vanish(
         posts.remove_repost(tx, record)
         if removed.successor is not None:
             posts.repost_counts(tx, removed.successor)
-    if removed.successor is not None:
+    if removed.successor is not None and removed.kind != links.VERIFICATION:
         _tell_of_successor(tx, removed.successor)
     if not removed.pair_ended:
         return
@@ -152,6 +153,17 @@ def _post_appears(
     ties = posts.Ties(root, parent, quote)
     posts.add(tx, record, actor, order.sort_ms, order.tie, order.arrival, flags, ties)
     notices.of_post(tx, Cause(record, actor, order.sort_ms), content, flags, ties)
+
+
+def _verification_appears(
+    tx: Transaction, record: int, actor: int, content: LinkContent, order: records.Order
+) -> None:
+    notices.of_verification(tx, Cause(record, actor, order.sort_ms), content.subject)
+    try:
+        subject = actors.ensure(tx, normalise_did(content.subject))
+    except BadInput:
+        return
+    links.add(tx, record, links.VERIFICATION, actor, subject, order.sort_ms, order.tie)
 
 
 def _link_appears(

@@ -28,10 +28,14 @@ class Verdict(Enum):
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What holds for every fact: the check of records, and whether we keep the whole network."""
+    """What holds for every fact: the check of records, and whether we keep the whole network.
+
+    ``verifiers`` are DIDs whose verifications are kept, whoever tracks them.
+    """
 
     validate: content.Validator
     scope: Literal["tracked", "network"] = "tracked"
+    verifiers: frozenset[str] = frozenset()
 
 
 class Fact(msgspec.Struct, gc=False):

@@ -169,12 +169,13 @@ def finish_scan(
     certificate = None
     if not scan.partial:
         digest, count = records.digest(tx, scan.actor, list(read))
-        certificate = repos.Certificate(scan.base_rev, scan.method, digest, count)
+        shown = records.digest_for_anybody(tx, scan.actor, read, (digest, count))
+        certificate = repos.Certificate(scan.base_rev, scan.method, digest, count, shown)
     scans.end(tx, scan.id)
     if not repos.finalise(tx, scan.actor, scan.epoch, scan.base_rev, certificate, now_us, data_cid=data_cid):
         raise NotFound("the repository is not being scanned")
     actors.applied_rev(tx, scan.actor, scan.base_rev, now_us)
-    findings.settle(tx, scan.actor, now_us)
+    findings.settle(tx, scan.actor, now_us, whole=not scan.partial)
     repo = repos.find(tx, scan.actor)
     return certificate if repo is not None and repo.state == "LIVE" else None
 

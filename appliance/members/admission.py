@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance import telemetry
 from appliance.config import Settings
 from appliance.errors import Refused
-from appliance.store import actors, links, member_data, members, notifications, repos
+from appliance.store import actors, bans, links, member_data, members, notifications, repos
 from appliance.store.database import Transaction
 
 log = telemetry.Log("members")
@@ -24,6 +24,7 @@ def join(tx: Transaction, settings: Settings, did: str, handle: str | None, invi
     actor = actors.ensure(tx, did, now_us)
     if members.is_member(tx, actor):
         return False
+    _check_ban(tx, actor)
     if _listed(settings, did, handle):
         return admit(tx, settings, actor, "allow-list", now_us)
     if settings.admission == "open":
@@ -52,6 +53,7 @@ def admit(tx: Transaction, settings: Settings, actor: int, via: str, now_us: int
     """
     if members.is_member(tx, actor):
         return False
+    _check_ban(tx, actor)
     if members.count(tx) >= settings.members_max:
         raise Refused("This server has as many members as it can take.", name="MembersFull")
     members.add(tx, actor, via, now_us)
@@ -76,6 +78,11 @@ def leave(tx: Transaction, actor: int, now_us: int) -> bool:
         repos.unwant(tx, followee, now_us)
     tx.announce(lambda: log.info("member_left", actor=actor))
     return True
+
+
+def _check_ban(tx: Transaction, actor: int) -> None:
+    if bans.reason(tx, actor) is not None:
+        raise Refused("This account can't become a member here.", name="AccountTakedown")
 
 
 def _listed(settings: Settings, did: str, handle: str | None) -> bool:

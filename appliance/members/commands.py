@@ -1,21 +1,25 @@
-"""What an operator does about members: add, remove, list, invite."""
+"""What an operator does about members: add, remove, ban, list, invite."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from appliance.clock import Clock
 from appliance.config import Settings
 from appliance.errors import BadInput, NotFound
 from appliance.identity.identities import Identities
-from appliance.members import admission
+from appliance.members import admission, moderation
 from appliance.protocol import syntax
-from appliance.store import actors, member_data, members
+from appliance.store import actors, bans, member_data, members
+from appliance.store.acts import By
 from appliance.store.database import Database, Reader, Transaction
 
 INVITE_USES_MAX = 10_000
+BY_COMMAND = By("command")
 # Without the letters and digits that people confuse.
 _CODE_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 _CODE_GROUPS = 3
@@ -40,20 +44,76 @@ async def add(
     return did, await database.write(work, durable=True)
 
 
-async def remove(database: Database, identities: Identities, clock: Clock, who: str) -> str:
-    """End a membership; the DID. Raises NotFound when they are no member."""
+EndSessions = Callable[[int], Awaitable[None]]
+
+
+async def remove(
+    database: Database,
+    identities: Identities,
+    clock: Clock,
+    who: str,
+    end_sessions: EndSessions | None = None,
+    by: By = BY_COMMAND,
+) -> str:
+    """End a membership; the DID. Raises NotFound when they are no member.
+
+    ``end_sessions`` ends what the actor is signed in with, also at the server.
+    """
     did = who if syntax.is_did(who) else await _member_by_handle(database, who)
     if did is None:
         did = await _did_of(identities, who)
+    await _end_sessions(database, did, end_sessions)
     now_us = clock.now_us()
+    try:
+        await database.write(partial(moderation.remove, did=did, by=by, now_us=now_us), durable=True)
+    except NotFound:
+        raise NotFound(f"{who} is not a member") from None
+    return did
 
-    def work(tx: Transaction) -> bool:
-        actor = actors.find_id(tx, did)
-        return actor is not None and admission.leave(tx, actor, now_us)
 
-    if not await database.write(work, durable=True):
+async def did_of(database: Database, who: str) -> str:
+    """The DID of a member, by DID or handle. Raises NotFound for others."""
+    did = who if syntax.is_did(who) else await _member_by_handle(database, who)
+    if did is None:
         raise NotFound(f"{who} is not a member")
     return did
+
+
+async def ban(
+    database: Database,
+    identities: Identities,
+    clock: Clock,
+    who: str,
+    reason: str,
+    end_sessions: EndSessions | None = None,
+    by: By = BY_COMMAND,
+) -> str:
+    """Remove, and let nobody of that name in again; the DID. Raises BadInput without a reason."""
+    moderation.checked(reason)
+    did = who if syntax.is_did(who) else await _member_by_handle(database, who)
+    if did is None:
+        did = await _did_of(identities, who)
+    await _end_sessions(database, did, end_sessions)
+    now_us = clock.now_us()
+    await database.write(partial(moderation.ban, did=did, reason=reason, by=by, now_us=now_us), durable=True)
+    return did
+
+
+async def unban(
+    database: Database, identities: Identities, clock: Clock, who: str, by: By = BY_COMMAND
+) -> str:
+    """Lift a ban; the DID. Raises NotFound for who is not banned."""
+    handle = who.removeprefix("@").lower()
+    banned = [each.did for each in await database.read(bans.listing) if each.handle == handle]
+    did = banned[0] if banned else await _did_of(identities, who)
+    await database.write(partial(moderation.lift_ban, did=did, by=by, now_us=clock.now_us()), durable=True)
+    return did
+
+
+async def _end_sessions(database: Database, did: str, end: EndSessions | None) -> None:
+    actor = await database.read(lambda r: actors.find_id(r, did))
+    if end is not None and actor is not None:
+        await end(actor)
 
 
 async def export(database: Database, clock: Clock, who: str) -> dict[str, Any]:

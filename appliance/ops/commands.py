@@ -2,38 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from appliance.clock import Clock
 from appliance.config import Settings
-from appliance.errors import BadInput
+from appliance.errors import BadInput, Unavailable
 from appliance.feeds.publishing import Publishing
 from appliance.identity.identities import Identities
 from appliance.members import commands as members
+from appliance.members.importing import OFFICIAL, Importing
 from appliance.ops.control import Command
 from appliance.ops.status import Status
-from appliance.store import progress
+from appliance.store import acts, progress
 from appliance.store.database import Database
+
+ACTS_MAX = 1000
 
 
 def commands(
     database: Database,
     identities: Identities,
     publishing: Publishing,
+    importing: Importing,
     settings: Settings,
     clock: Clock,
     status: Status,
+    end_sessions: members.EndSessions | None = None,
+    admin_link: Callable[[], str] | None = None,
 ) -> dict[str, Command]:
-    """Each takes the words after its name and gives something that JSON can hold."""
+    """Each takes the words after its name and gives something that JSON can hold.
+
+    ``end_sessions`` and ``admin_link`` are there while the appliance runs.
+    """
 
     async def add(arguments: list[str]) -> Any:
         did, new = await members.add(database, identities, settings, clock, _one(arguments))
         return {"did": did, "new": new}
 
     async def remove(arguments: list[str]) -> Any:
-        return {"did": await members.remove(database, identities, clock, _one(arguments))}
+        return {"did": await members.remove(database, identities, clock, _one(arguments), end_sessions)}
+
+    async def ban(arguments: list[str]) -> Any:
+        if len(arguments) != 2:
+            raise BadInput("an account and a reason are expected here")
+        who, reason = arguments
+        return {"did": await members.ban(database, identities, clock, who, reason, end_sessions)}
+
+    async def unban(arguments: list[str]) -> Any:
+        return {"did": await members.unban(database, identities, clock, _one(arguments))}
+
+    async def link(_arguments: list[str]) -> Any:
+        if admin_link is None:
+            raise Unavailable("the appliance does not run: start it first")
+        return {"link": admin_link()}
+
+    async def log(_arguments: list[str]) -> Any:
+        return [act._asdict() for act in await database.read(lambda r: acts.latest(r, ACTS_MAX))]
 
     async def listing(_arguments: list[str]) -> Any:
         return [
@@ -50,6 +77,14 @@ def commands(
 
     async def export(arguments: list[str]) -> Any:
         return await members.export(database, clock, _one(arguments))
+
+    async def take_over(arguments: list[str]) -> Any:
+        who, service = arguments if len(arguments) == 2 else (_one(arguments), OFFICIAL)
+        did = await members.did_of(database, who)
+        return {
+            "did": did,
+            "kinds": [msgspec.to_builtins(each) for each in await importing.everything(did, service)],
+        }
 
     async def accounts(_arguments: list[str]) -> Any:
         return await database.read(progress.overall)
@@ -73,6 +108,11 @@ def commands(
         "member list": listing,
         "member invite": invite,
         "member export": export,
+        "member import": take_over,
+        "member ban": ban,
+        "member unban": unban,
+        "member admin-link": link,
+        "member log": log,
     }
 
 

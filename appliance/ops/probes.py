@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from quart import Blueprint, Response, request
 
+from appliance.auth.budgets import Budgets, of_address
 from appliance.ops.watch import Verdict
 
 LOCAL = ("127.0.0.1", "::1")
@@ -28,9 +29,13 @@ class Watching(Protocol):
 
 
 def probes(
-    watch: Watching, refresh: Callable[[], Awaitable[None]], registry: CollectorRegistry, admin_password: str
+    watch: Watching,
+    refresh: Callable[[], Awaitable[None]],
+    registry: CollectorRegistry,
+    admin_password: str,
+    budgets: Budgets | None = None,
 ) -> Blueprint:
-    """``refresh`` brings the registry up to date before its numbers are told."""
+    """``refresh`` brings the registry up to date before it is told; ``budgets`` count wrong passwords."""
     blueprint = Blueprint("probes", __name__)
 
     @blueprint.get("/health")
@@ -67,7 +72,13 @@ def probes(
         shown = request.authorization
         if not admin_password or shown is None or shown.type != "basic" or shown.username != "admin":
             return False
-        return hmac.compare_digest((shown.password or "").encode(), admin_password.encode())
+        client = of_address(request.remote_addr or "")
+        if budgets is not None:
+            budgets.check("admin", client)
+        right = hmac.compare_digest((shown.password or "").encode(), admin_password.encode())
+        if budgets is not None and not right:
+            budgets.take("admin", client)
+        return right
 
     return blueprint
 

@@ -55,6 +55,8 @@ LINK_CARD = Limits("link_card", 512 * KB, 5, ports="web", redirects=3, interacti
 LINK_CARD_IMAGE = replace(LINK_CARD, name="link_card_image", body_max=2 * MB)
 PUSH = Limits("push", 64 * KB, 15, ports="any", rate=50.0, in_flight=8)
 SERVICE = Limits("service", 1 * MB, 5, interactive=True, patience_s=5)
+LABELER = Limits("labeler", 2 * MB, 20, ports="any", rate=3.0)
+BACKLINKS = Limits("backlinks", 256 * KB, 10, ports="any", rate=5.0)
 ARCHIVE_PLAN = Limits("archive_plan", 64 * MB, 120, ports="any", idle_s=60, rate=20.0, in_flight=4)
 ARCHIVE_BLOCK = replace(
     ARCHIVE_PLAN, name="archive_block", body_max=256 * MB, total_s=600, bytes_per_s_min=10 * KB

@@ -10,6 +10,7 @@ from appliance.store.database import Reader
 
 FOLLOW = 3
 BLOCK = 4
+VERIFICATION = 8
 
 
 class ActorRow(NamedTuple):
@@ -54,6 +55,32 @@ def self_records(reader: Reader, ids: Collection[int]) -> list[SelfRecord]:
             part,
         )
         rows.extend(map(SelfRecord._make, found))
+    return rows
+
+
+class Verification(NamedTuple):
+    """What somebody vouches for: that the subject went by this name and handle."""
+
+    subject: int
+    issuer: int
+    rkey: str
+    takedown: str | None
+    body: bytes
+
+
+def verifications(reader: Reader, ids: Collection[int], issuers: Collection[int]) -> list[Verification]:
+    """The living verifications of these actors by those issuers; of each issuer the first that counts."""
+    rows: list[Verification] = []
+    for issuer in issuers:
+        for marks, part in batches(ids):
+            found = reader.all(
+                "SELECT l.subject, l.actor, r.rkey, r.takedown, r.body FROM link AS l INDEXED BY link_pair"
+                " CROSS JOIN record AS r ON r.id = l.id"
+                f" WHERE l.kind = {VERIFICATION} AND l.actor = ? AND l.waiting = 0"
+                f" AND l.subject IN ({marks})",
+                [issuer, *part],
+            )
+            rows.extend(map(Verification._make, found))
     return rows
 
 

@@ -98,7 +98,10 @@ def due_of(reader: Reader, actor: int) -> Due | None:
 
 def forget_digest(tx: Transaction, actor: int) -> None:
     """The account wrote while it was read: our rows follow the merge rule, the digest belongs to no rev."""
-    tx.run("UPDATE repo SET cert_digest = NULL WHERE actor = ? AND cert_rev IS NOT NULL", (actor,))
+    tx.run(
+        "UPDATE repo SET cert_digest = NULL, shown_digest = NULL WHERE actor = ? AND cert_rev IS NOT NULL",
+        (actor,),
+    )
 
 
 def left_out(tx: Transaction, actor: int, window_us: int) -> None:

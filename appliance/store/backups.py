@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from appliance.errors import BadInput, Corrupt, Unavailable
-from appliance.store import checks, generation, repos, upstreams
+from appliance.store import checks, generation, upstreams
 from appliance.store.database import Reader, Transaction, check_kind, prepare
 
 PRIVATE = 0o600
@@ -87,7 +87,7 @@ def _doubted(path: Path, told: generation.Beat | None, now_us: int) -> generatio
         prepare(connection)
         connection.execute("BEGIN IMMEDIATE")
         tx = Transaction(connection)
-        repos.suspect_all(tx, generation.RESTORED, now_us, from_us=upstreams.newest_time_us(tx))
+        generation.doubt(tx, now_us)
         beat = generation.beat(tx, after=told)
         connection.execute("COMMIT")
         # Closing folds the log into the file; it moves without one.

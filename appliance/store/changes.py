@@ -22,7 +22,9 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     """Ids of one commit. ``everything`` stands for too many to tell."""
 
     records: frozenset[int] = frozenset()  # record, post or post_count rows
-    actors: frozenset[int] = frozenset()  # who they are, and their records with the key self
+    actors: frozenset[int] = (
+        frozenset()
+    )  # who they are, their records with the key self, and who verifies them
     # Whose follows, blocks, likes, reposts, mutes or bookmarks; and whom somebody follows or blocks.
     viewers: frozenset[int] = frozenset()
     blocks: bool = False  # any block between any two, by list too
@@ -34,7 +36,14 @@ NOTHING = Changed()
 
 # (table, event, what to note). Nobody keeps that an id has no row: new actors need no note.
 _WATCHED = (
-    ("record", "UPDATE OF takedown", "changed_record(NEW.id), changed_actor(NEW.actor)"),
+    (
+        "record",
+        "UPDATE OF takedown",
+        (
+            "changed_record(NEW.id), changed_actor(NEW.actor),"
+            " (SELECT changed_actor(subject) FROM link WHERE id = NEW.id AND kind = 8)"
+        ),
+    ),
     ("actor", "UPDATE OF did, handle, status, takedown", "changed_actor(NEW.id)"),
     ("actor", "DELETE", "changed_actor(OLD.id)"),
     *(
@@ -61,6 +70,8 @@ class Noted:
             self.viewers.add(actor)
         if kind in _BETWEEN_ACTORS:
             self.viewers.add(subject)
+        if kind == _VERIFICATION:
+            self.actors.add(subject)
         self.lists = self.lists or kind in _BY_LIST
         self.blocks = self.blocks or self.lists or kind == _BLOCK
 
@@ -89,6 +100,7 @@ class Noted:
 
 _BLOCK = 4
 _LIST_ITEM = 6
+_VERIFICATION = 8
 _BY_LIST = (5, _LIST_ITEM)
 _BETWEEN_ACTORS = (3, _BLOCK)
 

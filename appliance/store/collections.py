@@ -50,6 +50,9 @@ NUMBERS: Final[dict[str, int]] = {
 }
 NSIDS: Final[dict[int, str]] = {number: nsid for nsid, number in NUMBERS.items()}
 
+# What is read of everybody who is tracked; of members all the others as well.
+OF_EVERYBODY: Final = (POST, REPOST, PROFILE)
+
 # Their lexicons fix the record key to the literal "self".
 ONLY_SELF: Final = frozenset(
     {

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from appliance.store.collections import NSIDS
+from appliance.store.collections import NSIDS, OF_EVERYBODY
 from appliance.store.database import Reader, Row
 from appliance.store.repos import STREAM_GAP
 
@@ -214,14 +214,16 @@ def of_actor(reader: Reader, actor: int) -> Account | None:
     return None if row is None else Account(*row)
 
 
-def certified_collections(reader: Reader, actor: int) -> list[str]:
-    """Of which collections the certificate's digest speaks: of those that the last complete scan read."""
-    rows = reader.all(
-        "SELECT f.collection FROM floor f JOIN repo r ON r.actor = f.actor"
-        " WHERE f.actor = ? AND f.epoch = r.epoch AND f.rev = r.base_rev",
-        (actor,),
-    )
-    return sorted(NSIDS[row[0]] for row in rows)
+def shown_to_anybody(reader: Reader, actor: int) -> Account | None:
+    """The same with digest and number of records of the collections that are read of everybody: those of
+    all that is read here would tell who is a member. None when the account is not tracked."""
+    found = of_actor(reader, actor)
+    row = reader.one("SELECT shown_digest, shown_count FROM repo WHERE actor = ?", (actor,))
+    return None if found is None or row is None else found._replace(digest=row[0], records=row[1])
+
+
+# Of which collections that digest speaks.
+SHOWN_COLLECTIONS: Final = sorted(NSIDS[number] for number in OF_EVERYBODY)
 
 
 def doubts_of_viewer(reader: Reader, viewer: int) -> list[Doubt]:

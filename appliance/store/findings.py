@@ -117,10 +117,13 @@ def add(
     return _get(tx, number)
 
 
-def settle(tx: Transaction, actor: int, now_us: int) -> list[Finding]:
+def settle(tx: Transaction, actor: int, now_us: int, *, whole: bool) -> list[Finding]:
     """Close what is right by now: repaired by a snapshot, or brought late by a stream; which they are.
 
     A key that has moved on since, so that what was found says nothing of it any more, counts as repaired too.
+    ``whole``: everything is as it is at the PDS, by a look that began after these were found. Then nothing
+    stays open, whatever has become of a key: the PDS may have gone back to an older rev, or have lost again
+    what was missing here.
     """
     rows = tx.all(
         "SELECT f.id, f.theirs, f.rev, r.state, r.rev, r.n, r.cid FROM finding f LEFT JOIN record r"
@@ -134,7 +137,7 @@ def settle(tx: Transaction, actor: int, now_us: int) -> list[Finding]:
         outcome: Settled = "repaired" if n is None or n == _SNAPSHOT else "late"
         note = ""
         if here != theirs:
-            if rev is None or rev <= found_rev:
+            if not whole and (rev is None or rev <= found_rev):
                 continue
             note = "the key has changed since"
         tx.run(

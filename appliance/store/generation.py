@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from appliance.errors import Corrupt
-from appliance.store import repos, upstreams
+from appliance.store import repos, sessions, upstreams
 from appliance.store.database import Reader, Transaction
 
 SUFFIX: Final = ".beat"
@@ -97,12 +97,21 @@ def went_back(reader: Reader, told: Beat | None) -> str:
 def begin(tx: Transaction, told: Beat | None, now_us: int) -> tuple[Beat, str]:
     """The first beat of a process, and why the database is not the one that ran here last ('' if it is).
 
-    In that case every account goes into doubt, in this transaction, from where the copy stands on.
+    In that case every account goes into doubt, in this transaction, from where the copy stands on, and
+    whoever was signed in has to sign in again.
     """
     why = went_back(tx, told)
     if why:
-        repos.suspect_all(tx, RESTORED, now_us, from_us=upstreams.newest_time_us(tx))
+        doubt(tx, now_us)
     return beat(tx, after=told), why
+
+
+def doubt(tx: Transaction, now_us: int) -> None:
+    """This is an older copy: doubt every account from where it stands on, and use no sign-in of it."""
+    repos.suspect_all(tx, RESTORED, now_us, from_us=upstreams.newest_time_us(tx))
+    # Its tokens may have been used since: at some servers a refresh token that comes a second time ends
+    # the sign-in that came of it.
+    sessions.kill_all(tx, "restored")
 
 
 def beat(tx: Transaction, after: Beat | None = None) -> Beat:

@@ -13,6 +13,7 @@ BLOCK: Final = 4
 LIST_BLOCK: Final = 5
 LIST_ITEM: Final = 6
 JOINED: Final = 7
+VERIFICATION: Final = 8
 
 
 class Removed(NamedTuple):

@@ -46,6 +46,12 @@ OF_MEMBERS: Final[dict[str, _Table]] = {
         "viewer", {"did": _did("subject"), **_as_they_are("post", "reply", "key")}
     ),
     "bookmark": _Table("viewer", {"uri": _uri("post"), **_as_they_are("cid", "created_us")}),
+    "reading": _Table(
+        "viewer",
+        _as_they_are("timeline", "sort_ms", "tie", "item", "moved_us", "device", "hide", "oldest_first"),
+    ),
+    "account_filter": _Table("viewer", {"did": _did("subject"), **_as_they_are("hide")}),
+    "late_row": _Table("viewer", {"uri": _uri("item")}),
     "draft": _Table(
         "viewer", {"draft": "json(CAST(body AS TEXT))", **_as_they_are("key", "created_us", "updated_us")}
     ),
@@ -54,13 +60,22 @@ OF_MEMBERS: Final[dict[str, _Table]] = {
     ),
     # Where its messages go, and with which keys, is a secret between the browser and us.
     "push_subscription": _Table("viewer", _as_they_are("about", "created_us", "failures")),
+    "labeler_subscription": _Table("viewer", {"labeler": "did", **_as_they_are("seen_us")}),
+    "feed_key": _Table("viewer", _as_they_are("timeline", "created_us")),
     "session": _Table(
         "actor", _as_they_are("kind", "about", "created_us", "rotated_us", "seen_us", "expires_us")
     ),
-    "pds_session": _Table("actor", _as_they_are("pds", "created_us", "refreshed_us", "dead")),
+    "pds_session": _Table(
+        "actor", _as_they_are("pds", "created_us", "refreshed_us", "dead", "issuer", "scope")
+    ),
+    "report": _Table(
+        "actor", _as_they_are("kind", "reason", "subject", "cid", "at_us", "forwarded", "settled_us")
+    ),
+    # The name of a form is a secret of the page that it was on.
+    "written": _Table("actor", _as_they_are("action", "collection", "rkey", "at_us", "outcome")),
 }
 # Private too, but no member's.
-OF_THE_HOUSE: Final = frozenset({"invite", "blob_takedown"})
+OF_THE_HOUSE: Final = frozenset({"invite", "blob_takedown", "ban", "act", "oauth_flow"})
 
 
 def told(reader: Reader, actor: int) -> dict[str, list[dict[str, Any]]]:

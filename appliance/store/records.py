@@ -5,14 +5,14 @@ A version is (epoch, rev, n); versions of one key are ordered and never compared
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import sha256
 from typing import Final, NamedTuple
 
 from appliance.errors import BadInput
 from appliance.protocol.syntax import normalise_did, parse_at_uri
 from appliance.store import actors
-from appliance.store.collections import NSIDS, NUMBERS
+from appliance.store.collections import NSIDS, NUMBERS, OF_EVERYBODY
 from appliance.store.database import Reader, Row, Transaction
 
 MENTIONED: Final = 0
@@ -256,6 +256,16 @@ def digest(reader: Reader, actor: int, collections: list[int]) -> tuple[bytes, i
             (actor, collection),
         )
     )
+
+
+def digest_for_anybody(
+    reader: Reader, actor: int, read: Collection[int], of_all: tuple[bytes, int]
+) -> tuple[bytes, int] | None:
+    """The same of the collections that are read of everybody; None where some were not read. ``of_all`` is
+    that of those that were."""
+    if set(read) == set(OF_EVERYBODY):
+        return of_all
+    return digest(reader, actor, list(OF_EVERYBODY)) if set(OF_EVERYBODY) <= set(read) else None
 
 
 def digest_of(entries: Iterable[tuple[str, str, str]]) -> tuple[bytes, int]:

@@ -70,17 +70,24 @@ class Certificate(NamedTuple):
     """Our rows equalled the repository at ``rev``; ``digest`` is that of records.digest.
 
     Without a digest the account wrote while it was read: our rows follow the merge rule, but what was read
-    is the repository at no single rev, and an equal rev later proves nothing.
+    is the repository at no single rev, and an equal rev later proves nothing. ``shown`` is what
+    records.digest makes of the collections that are read of everybody: the others tell who is a member.
     """
 
     rev: str
     method: Literal["listing", "signed"]
     digest: bytes | None
     records: int | None
+    shown: tuple[bytes, int] | None = None
+
+    def values(self) -> tuple[object, ...]:
+        """For the columns of ``_CERTIFICATE``."""
+        return (*self[:4], *(self.shown or (None, None)))
 
 
 _COLUMNS = ", ".join(Repo._fields)
-_NO_CERTIFICATE = "cert_rev = NULL, cert_us = NULL, cert_method = NULL, cert_digest = NULL, cert_count = NULL"
+_CERTIFICATE = ("cert_rev", "cert_method", "cert_digest", "cert_count", "shown_digest", "shown_count")
+_NO_CERTIFICATE = ", ".join(f"{column} = NULL" for column in ("cert_us", *_CERTIFICATE))
 
 
 def find(reader: Reader, actor: int) -> Repo | None:
@@ -245,21 +252,23 @@ def finalise(
     ``data_cid`` is the root of the tree at ``base_rev``, where the scan read it. The chain of commits
     goes on from there, unless a newer one has been seen meanwhile.
     """
+    columns = ", ".join(
+        f"{column} = iif(doubt = '', ?{number}, {column})" for number, column in enumerate(_CERTIFICATE, 5)
+    )
+    values = (None,) * len(_CERTIFICATE) if certificate is None else certificate.values()
     return (
         tx.run(
             "UPDATE repo SET state = iif(doubt = '', 'LIVE', 'SUSPECT'), reason = doubt, since_us ="
             " ?3, attempts = 0,"
             " next_at_us = ?3, base_rev = max(base_rev, ?4), seen_rev = max(seen_rev, ?4),"
-            " cert_rev = iif(doubt = '', ?5, cert_rev), cert_us = iif(doubt = ''"
-            " AND ?5 IS NOT NULL, ?3, cert_us),"
-            " cert_method = iif(doubt = '', ?6, cert_method), cert_digest = iif(doubt = '', ?7, cert_digest),"
-            " cert_count = iif(doubt = '', ?8, cert_count),"
+            " cert_us = iif(doubt = '' AND ?5 IS NOT NULL, ?3, cert_us),"
+            f" {columns},"
             f" priority = iif(priority = {READ_PRIORITY}, 0, priority),"
             " doubt_us = iif(doubt = '', NULL, doubt_us), doubt = '',"
-            " data_cid = iif(head_rev < ?4 OR (head_rev = ?4 AND ?9 IS NOT NULL), ?9, data_cid),"
+            " data_cid = iif(head_rev < ?4 OR (head_rev = ?4 AND ?11 IS NOT NULL), ?11, data_cid),"
             " head_rev = max(head_rev, ?4)"
             " WHERE actor = ?1 AND epoch = ?2 AND state = 'SCANNING'",
-            (actor, epoch, now_us, base_rev, *(certificate or (None, None, None, None)), data_cid),
+            (actor, epoch, now_us, base_rev, *values, data_cid),
         )
         > 0
     )
@@ -387,8 +396,8 @@ def confirm(
         epoch,
         began,
         now_us,
-        ", cert_rev = ?, cert_method = ?, cert_digest = ?, cert_count = ?",
-        tuple(certificate),
+        "".join(f", {column} = ?" for column in _CERTIFICATE),
+        certificate.values(),
     )
 
 

@@ -19,8 +19,9 @@ class Old(NamedTuple):
 
 
 # How strangers stand to members: follows, blocks, list items, and blocks by lists with members on them (kinds
-# 3 to 6), those lists (collection 9), who vouches for a member (18). These hold until they are taken back,
-# however old they are.
+# 3 to 6), those lists (collection 9), who vouches for a member (18) or for somebody tracked (kind 8), lists
+# by which members mute or block and who is on them. These hold until they are taken back, however old they
+# are.
 _OF_MEMBERS = """
 (EXISTS (SELECT 1 FROM link l JOIN member m ON m.actor = l.subject WHERE l.id = r.id AND l.kind IN (3, 4, 6))
  OR EXISTS (SELECT 1 FROM link l JOIN link i ON i.kind = 6 AND i.actor = l.subject AND i.waiting = 0
@@ -28,7 +29,15 @@ _OF_MEMBERS = """
  OR (r.collection = 9 AND EXISTS (SELECT 1 FROM member m JOIN link i ON i.kind = 6 AND i.actor = r.id
   AND i.subject = m.actor AND i.waiting = 0))
  OR (r.collection = 18 AND r.state = 1 AND EXISTS (SELECT 1 FROM member m JOIN actor a ON a.id = m.actor
-  WHERE a.did = json_extract(r.body, '$.subject'))))
+  WHERE a.did = json_extract(r.body, '$.subject')))
+ OR (r.collection IN (9, 10) AND EXISTS (
+  SELECT 1 FROM (SELECT r.id AS list WHERE r.collection = 9 UNION ALL
+    SELECT i.actor FROM link i WHERE i.id = r.id AND i.kind = 6) AS lists
+  WHERE EXISTS (SELECT 1 FROM list_mute WHERE list_mute.list = lists.list)
+   OR EXISTS (SELECT 1 FROM link b JOIN member m ON m.actor = b.actor
+    WHERE b.kind = 5 AND b.subject = lists.list AND b.waiting = 0)))
+ OR EXISTS (SELECT 1 FROM link l JOIN repo ON repo.actor = l.subject AND repo.refs > 0
+  WHERE l.id = r.id AND l.kind = 8))
 """
 
 # Who names r, who names those, and so on: what protects r is one among them who is tracked, young, or

@@ -54,8 +54,15 @@ class PdsSession(NamedTuple):
     pds_now: str | None
 
 
+class SignedIn(NamedTuple):
+    """A usable sign-in of a member."""
+
+    actor: int
+    pds_session: int
+
+
 class Standing(NamedTuple):
-    """What decides whether an account may ask as itself."""
+    """What decides whether an account may ask as itself. A ban counts as a takedown."""
 
     actor: int
     status: str | None
@@ -122,11 +129,14 @@ def touch(tx: Transaction, session: int, now_us: int, expires_us: int) -> None:
     tx.run("UPDATE session SET seen_us = ?, expires_us = ? WHERE id = ?", (now_us, expires_us, session))
 
 
-def add_pds_session(tx: Transaction, actor: int, pds: str, now_us: int) -> int:
-    """A new sign-in at a PDS, its tokens still to come; its number."""
+def add_pds_session(
+    tx: Transaction, actor: int, pds: str, now_us: int, *, issuer: str = "", kid: str = "", scope: str = ""
+) -> int:
+    """A new sign-in at a PDS, its tokens still to come; its number. ``issuer``: by OAuth, from there."""
     return tx.insert(
-        "INSERT INTO pds_session (actor, pds, sealed, created_us, refreshed_us) VALUES (?, ?, X'', ?, ?)",
-        (actor, pds, now_us, now_us),
+        "INSERT INTO pds_session (actor, pds, sealed, created_us, refreshed_us, issuer, kid, scope)"
+        " VALUES (?, ?, X'', ?, ?, ?, ?, ?)",
+        (actor, pds, now_us, now_us, issuer or None, kid or None, scope or None),
     )
 
 
@@ -143,6 +153,29 @@ def kill(tx: Transaction, pds_session: int, why: str) -> None:
     tx.run("UPDATE pds_session SET sealed = X'', dead = ? WHERE id = ?", (why, pds_session))
 
 
+def kill_all(tx: Transaction, why: str) -> None:
+    """As ``kill``, every one that is of use."""
+    tx.run("UPDATE pds_session SET sealed = X'', dead = ? WHERE dead IS NULL", (why,))
+
+
+def kill_by_oauth(tx: Transaction, why: str, *, but: frozenset[str] = frozenset()) -> int:
+    """Forget the tokens of sign-ins by OAuth, but those bound to these keys of ours; how many."""
+    marks = ", ".join("?" * len(but))
+    return tx.run(
+        "UPDATE pds_session SET sealed = X'', dead = ?"
+        f" WHERE issuer IS NOT NULL AND dead IS NULL AND kid NOT IN ({marks})",
+        (why, *sorted(but)),
+    )
+
+
+def keys_in_use(reader: Reader) -> dict[str, int]:
+    """How many living sign-ins by OAuth are bound to each of our keys."""
+    rows = reader.all(
+        "SELECT kid, count(*) FROM pds_session WHERE issuer IS NOT NULL AND dead IS NULL GROUP BY kid"
+    )
+    return dict(rows)
+
+
 def find_pds_session(reader: Reader, pds_session: int) -> PdsSession | None:
     """A sign-in at a PDS."""
     row = reader.one(
@@ -153,9 +186,25 @@ def find_pds_session(reader: Reader, pds_session: int) -> PdsSession | None:
     return None if row is None else PdsSession(*row)
 
 
+def newest_of(reader: Reader, did: str) -> SignedIn | None:
+    """The member's latest sign-in at his PDS that is of use; None where there is none."""
+    row = reader.one(
+        "SELECT p.actor, p.id FROM pds_session p JOIN actor a ON a.id = p.actor"
+        " JOIN member m ON m.actor = a.id"
+        " WHERE a.did = ? AND p.dead IS NULL ORDER BY p.refreshed_us DESC, p.id DESC LIMIT 1",
+        (did,),
+    )
+    return None if row is None else SignedIn(*row)
+
+
 def remove_pds_session(tx: Transaction, pds_session: int) -> None:
     """End a sign-in and every session of ours that rests on it."""
     tx.run("DELETE FROM pds_session WHERE id = ?", (pds_session,))
+
+
+def of_actor(reader: Reader, actor: int) -> list[int]:
+    """The numbers of the actor's sign-ins."""
+    return [row[0] for row in reader.all("SELECT id FROM pds_session WHERE actor = ?", (actor,))]
 
 
 def remove_of_actor(tx: Transaction, actor: int) -> None:
@@ -176,8 +225,9 @@ def remove_expired(tx: Transaction, now_us: int) -> int:
 def standing(reader: Reader, did: str) -> Standing | None:
     """How an account stands here, None for one never heard of."""
     row = reader.one(
-        "SELECT a.id, a.status, a.takedown, m.actor IS NOT NULL"
-        " FROM actor a LEFT JOIN member m ON m.actor = a.id WHERE a.did = ?",
+        "SELECT a.id, a.status, coalesce(a.takedown, b.reason), m.actor IS NOT NULL"
+        " FROM actor a LEFT JOIN member m ON m.actor = a.id LEFT JOIN ban b ON b.actor = a.id"
+        " WHERE a.did = ?",
         (did,),
     )
     return None if row is None else Standing(row[0], row[1], row[2], bool(row[3]))

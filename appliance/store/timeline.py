@@ -88,14 +88,9 @@ LIMIT ?5
 """
 
 # Posts of whoever is on a list; reposts are not what lists are for.
-_LISTED = f"""
-SELECT i.id, i.actor, i.subject, i.flags, i.sort_ms, i.tie
-FROM (SELECT subject AS actor FROM link WHERE kind = 6 AND actor = ?1 AND waiting = 0) AS f
-CROSS JOIN item AS i INDEXED BY item_of_actor ON i.actor = f.actor
-WHERE (i.sort_ms, i.tie, i.id) < (?2, ?3, ?4) AND i.flags & {REPOST} = 0
-ORDER BY i.sort_ms DESC, i.tie DESC, i.id DESC
-LIMIT ?5
-"""
+_ON_LIST = "SELECT subject AS actor FROM link WHERE kind = 6 AND actor = ?1 AND waiting = 0"
+_LISTED = _TIMELINE.replace(_READ, _ON_LIST).replace(f"& {AGAIN} = 0", f"& {REPOST} = 0")
+_NEWER_LISTED = _NEWER.replace(_READ, _ON_LIST).replace(f"& {AGAIN} = 0", f"& {REPOST} = 0")
 
 # Joined with the post, so that reposts of what is not here don't shorten pages.
 _AUTHOR = """
@@ -134,6 +129,11 @@ def newer_timeline_page(reader: Reader, viewer: int, after: Place, limit: int) -
 def list_page(reader: Reader, list_record: int, before: Place, limit: int) -> list[Item]:
     """Posts of everybody on a list."""
     return list(map(Item._make, reader.all(_LISTED, (list_record, *before, limit))))
+
+
+def newer_list_page(reader: Reader, list_record: int, after: Place, limit: int) -> list[Item]:
+    """The nearest posts of those on a list that are newer than a place, newest first."""
+    return list(map(Item._make, reader.all(_NEWER_LISTED, (list_record, *after, limit))))[::-1]
 
 
 def repost_of(reader: Reader, repost: int, post: int) -> Item | None:

@@ -21,14 +21,18 @@ from appliance.timeline.hydration import STRANGER, State
 from appliance.timeline.json_text import text
 from appliance.timeline.shared import Shared
 
+# What every answer with numbers says that counts only what is kept here (docs/xrpc-own.md).
+KNOWN_HERE = b'"countsScope":"tracked"'
+
 
 class Answer(msgspec.Struct, frozen=True):
     """JSON, and what goes into headers: the viewer's revision here, the labelers that counted.
 
     ``error`` is set instead of a body where even a refusal carries those headers. ``newer`` is the
     cursor above the first row of a home timeline, '' where that is not known or nothing is there.
-    ``records`` and ``people`` are ids of what a member's answer would show if it were here. ``language`` is
-    what a feed generator says its answer is in.
+    ``records`` and ``people`` are ids of what a member's answer would show if it were here; ``uncounted`` are
+    addresses and DIDs whose numbers an index outside may know. ``language`` is what a feed generator says its
+    answer is in.
     """
 
     body: bytes
@@ -37,6 +41,7 @@ class Answer(msgspec.Struct, frozen=True):
     error: BadInput | None = None
     newer: str = ""
     records: tuple[int, ...] = ()
+    uncounted: tuple[str, ...] = ()
     people: tuple[int, ...] = ()
     language: str = ""
 
@@ -54,6 +59,8 @@ class Answering:
         self.database = database
         self.shared = Shared(settings, clock)
         # Is told what members' answers would show if it were here: ids of records and of actors.
+        # Is told of which posts and accounts members would see the numbers of strangers.
+        self.uncounted: Callable[[tuple[str, ...]], object] = lambda _targets: None
         self.wanted: Callable[[tuple[int, ...], tuple[int, ...]], object] = lambda _records, _people: None
 
     async def answer(
@@ -75,7 +82,10 @@ class Answering:
             state = State(reader, self.shared, asker)
             error = None
             try:
-                body = b"{" + members(state) + b"}"
+                inner = members(state)
+                if labelled and not self.shared.counts_all:
+                    inner += (b"," if inner else b"") + KNOWN_HERE
+                body = b"{" + inner + b"}"
             except BadInput as refused:
                 if not rev_on_errors:
                     raise
@@ -87,11 +97,14 @@ class Answering:
                 return Answer(b"", rev, error=error)
             wanted, people = state.lacks() if asker.member else ((), ())
             named = labelers.text_of(state.labelers) if labelled else ""
-            return Answer(body, rev, named, records=wanted, people=people)
+            uncounted = tuple(state.uncounted) if asker.member else ()
+            return Answer(body, rev, named, records=wanted, people=people, uncounted=uncounted)
 
         answer = await self.database.read(work)
         if answer.records or answer.people:
             self.wanted(answer.records, answer.people)
+        if answer.uncounted:
+            self.uncounted(answer.uncounted)
         return answer
 
 

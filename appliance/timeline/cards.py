@@ -16,6 +16,17 @@ from appliance.timeline import names
 from appliance.timeline.json_text import instant, joined, normal_instant, text
 
 _numbers = itertools.count()
+# Whatever an account asks for, its status is shown as current for at least and at most that long.
+STATUS_MINUTES_MIN = 5
+STATUS_MINUTES_MAX = 240
+
+
+class Status(msgspec.Struct, frozen=True, gc=False):
+    """What an account says it is doing; ``opening`` are the members of its view but labels and isActive."""
+
+    uri: str
+    opening: bytes
+    expires_ms: int | None
 
 
 class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -36,6 +47,8 @@ class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     is_labeler: bool
     allows_subscriptions: str
     joined_uri: str | None  # of the starter pack by which the account came
+    display_name: str
+    status: Status | None
 
     @property
     def weight(self) -> int:
@@ -47,6 +60,7 @@ class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             self.associated,
             self.more,
             self.detail,
+            b"" if self.status is None else self.status.opening,
             *self.labels,
         )
         return sum(map(len, pieces)) + 80 * len(pieces)
@@ -112,7 +126,43 @@ def build(
         is_labeler=is_labeler,
         allows_subscriptions=_allowed(values),
         joined_uri=joined_uri,
+        display_name=basic.get("displayName", ""),
+        status=_status(records.get(names.STATUS), did, images),
     )
+
+
+def _status(found: tuple[SelfRecord, Body] | None, did: str, images: str) -> Status | None:
+    if found is None:
+        return None
+    row, body = found
+    record = parsed(body.json)
+    if not isinstance(record.get("status"), str):
+        return None
+    uri = f"at://{did}/{names.STATUS}/self"
+    members: dict[str, Any] = {"uri": uri, "cid": row.cid, "status": record["status"]}
+    embed, minutes = record.get("embed"), record.get("durationMinutes")
+    expires_ms = None
+    if isinstance(minutes, int) and minutes:
+        lasting = min(max(minutes, STATUS_MINUTES_MIN), STATUS_MINUTES_MAX)
+        expires_ms = shown_ms(record.get("createdAt"), body) + lasting * 60_000
+        members["expiresAt"] = instant(expires_ms)
+    opening = b'%b,"record":%b' % (_members(members), body.json)
+    if isinstance(embed, dict) and embed.get("$type") == "app.bsky.embed.external":
+        view = external(embed, did, images)
+        opening += b"" if view is None else b',"embed":' + view
+    return Status(uri, opening, expires_ms)
+
+
+def external(embed: dict[str, Any], did: str, images: str) -> bytes | None:
+    """The view of a link card."""
+    card = embed.get("external")
+    if not isinstance(card, dict):
+        return None
+    view = {name: card.get(name, "") for name in ("uri", "title", "description")}
+    thumb = blob_cid(card.get("thumb"))
+    if thumb:
+        view["thumb"] = f"{images}/feed_thumbnail/plain/{did}/{thumb}"
+    return text({"$type": "app.bsky.embed.external#view", "external": view})
 
 
 def shown_ms(created: object, body: Body) -> int:

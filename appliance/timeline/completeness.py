@@ -136,10 +136,10 @@ class Completeness:
 
         def look(reader: Reader) -> Certificate:
             actor = actor_reads.find_actor(reader, did_or_handle)
-            found = None if actor is None else completeness.of_actor(reader, actor)
-            if actor is None or found is None:
+            found = None if actor is None else completeness.shown_to_anybody(reader, actor)
+            if found is None:
                 raise BadInput("Nobody here follows this account", name="AccountNotTracked")
-            return Certificate(found, completeness.certified_collections(reader, actor))
+            return Certificate(found, completeness.SHOWN_COLLECTIONS)
 
         return await self._database.read(look)
 

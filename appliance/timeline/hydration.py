@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from appliance.store import actor_reads, list_reads, post_reads, thing_reads, thread_reads
-from appliance.store.actor_reads import ActorRow, SelfRecord
+from appliance.store import actor_reads, list_reads, outside_counts, post_reads, thing_reads, thread_reads
+from appliance.store.actor_reads import ActorRow, SelfRecord, Verification
 from appliance.store.collections import NSIDS, POST_GATE, THREAD_GATE
 from appliance.store.database import Reader
+from appliance.store.outside_counts import OutsideCounts
 from appliance.store.post_reads import LIVING, MENTIONED, LabelRow, RecordRow
 from appliance.timeline import cards, posts, relations, surroundings, things
 from appliance.timeline.asker import Asker
 from appliance.timeline.cards import Card
 from appliance.timeline.gates import PostGate, ThreadGate
-from appliance.timeline.json_text import instant
-from appliance.timeline.labelers import Labeler
+from appliance.timeline.labelers import Labeler, is_over
 from appliance.timeline.names import POST
 from appliance.timeline.shared import Relations, Rows, Shared
 
 # A viewer whom no row mentions: signed in, but nothing here is theirs.
 STRANGER = -1
 KNOWN_LIKERS_AMONG = 500
+OUTSIDE_GOOD_FOR_US = 600_000_000
 
 _NO_GATES: dict[int, ThreadGate | PostGate] = {}
 _REVIEW = "needs-review"
+_IMPERSONATION = "impersonation"
 _HIDING = frozenset({"!takedown", "!suspend"})
 
 
@@ -46,6 +48,7 @@ class State:
         self._rows = rows
         self.records, self.texts = rows.records, rows.texts
         self.actors, self.cards = rows.actors, rows.cards
+        self.verified = rows.verified
         self.blocks, self._pairs = rows.blocks, rows.pairs
         self._list_blocks = rows.list_blocks
         self.things, self.sayings = rows.things, rows.sayings
@@ -65,10 +68,14 @@ class State:
         self.known_likers: dict[int, tuple[int, list[int]]] = {}  # all of them, and those to be shown
         self.gate_lists: dict[str, int] = {}  # lists that gates name, by address
 
+        self.outside: dict[str, OutsideCounts] = {}  # by address or DID, where such numbers are shown
+        self.uncounted: list[str] = []  # of which newer ones are to be asked for
+
         self.labelers = self._labelers_that_count(asker)
         self.labels: dict[str, list[LabelRow]] = {}
         self.hidden: set[str] = set()
         self.doubted: set[str] = set()
+        self.impersonating: set[str] = set()
         # What this answer is about, of all that the snapshot's rows hold.
         self._records: set[int] = set()
         self.shown: set[int] = set()
@@ -157,11 +164,26 @@ class State:
             self._load_relations(self.viewer, everybody, roots)
         surroundings.load_lists(self)
         self._load_labels(named)
+        if self.shared.counts_outside:
+            self.load_outside(self.texts[i].uri for i in self.shown if i in self.texts)
+
+    def load_outside(self, targets: Iterable[str]) -> None:
+        """What an index outside counts of these posts and accounts."""
+        missing = [target for target in targets if target not in self.outside]
+        if not missing or not self.shared.counts_outside:
+            return
+        self.outside.update(outside_counts.find(self.reader, missing))
+        old_us = self.shared.clock.now_us() - OUTSIDE_GOOD_FOR_US
+        for target in missing:
+            known = self.outside.get(target)
+            if known is None or known.asked_us < old_us:
+                self.uncounted.append(target)
 
     def load_actors(self, ids: Collection[int]) -> None:
         """Actors and their cards."""
         self.people.update(ids)
-        missing = [i for i in ids if i not in self.actors]
+        wanted = {*ids, *self._verifiers_of(ids)} if self.shared.verifiers else ids
+        missing = [i for i in wanted if i not in self.actors]
         if not missing:
             return
         rows = actor_reads.actors(self.reader, missing)
@@ -171,6 +193,19 @@ class State:
                 records.setdefault(record.actor, []).append(record)
         self.cards.update(self._cards(rows, records))
         self.actors.update((row.id, row) for row in rows)
+
+    def _verifiers_of(self, ids: Collection[int]) -> set[int]:
+        """Read who of the trusted verifiers vouches for these: actors of whom names are shown."""
+        missing = [i for i in ids if i not in self.verified]
+        if missing:
+            issuers = [actor_reads.find_actor(self.reader, did) for did in self.shared.verifiers]
+            found: dict[int, list[Verification]] = {}
+            known = [i for i in issuers if i is not None]
+            for row in actor_reads.verifications(self.reader, missing, known):
+                if row.takedown is None:
+                    found.setdefault(row.subject, []).append(row)
+            self.verified.update((i, tuple(found.get(i, ()))) for i in missing)
+        return {row.issuer for i in ids for row in self.verified[i]}
 
     def _cards(self, rows: list[ActorRow], records: dict[int, list[SelfRecord]]) -> dict[int, Card]:
         cache = self.shared.fragments
@@ -316,13 +351,15 @@ class State:
             if card is not None:
                 uris.add(card.did)
                 uris.add(card.labels_uri)
+                if card.status is not None:
+                    uris.add(card.status.uri)
         uris -= self._labels_of
         self._labels_of |= uris
-        now = instant(self.shared.clock.now_us() // 1000)
+        now_us = self.shared.clock.now_us()
         redacting = {each.did for each in self.labelers if each.redact}
         seen: set[tuple[str, str, str]] = set()
         for row in post_reads.labels(self.reader, uris, [each.did for each in self.labelers]):
-            if (row.exp is not None and row.exp <= now) or (row.uri, row.src, row.val) in seen:
+            if (row.exp is not None and is_over(row.exp, now_us)) or (row.uri, row.src, row.val) in seen:
                 continue
             seen.add((row.uri, row.src, row.val))
             self.labels.setdefault(row.uri, []).append(row)
@@ -330,6 +367,8 @@ class State:
                 self.hidden.add(row.uri)
             elif row.val == _REVIEW and row.src in redacting:
                 self.doubted.add(row.uri)
+            elif row.val == _IMPERSONATION and row.src in redacting:
+                self.impersonating.add(row.uri)
 
     def lacks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Ids of records and actors that were looked at to be shown, and of which only the name is here."""

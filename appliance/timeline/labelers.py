@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from appliance.protocol.syntax import is_did
+from appliance.errors import BadInput
+from appliance.protocol.syntax import is_did, parse_datetime_us
 
 LABELERS_MAX = 20
 
@@ -45,3 +46,11 @@ def parse(header: str | None, otherwise: tuple[Labeler, ...]) -> tuple[Labeler, 
 def text_of(labelers: Sequence[Labeler]) -> str:
     """For ``atproto-content-labelers``: those that were applied."""
     return ",".join(f"{each.did};redact" if each.redact else each.did for each in labelers)
+
+
+def is_over(expires: str, now_us: int) -> bool:
+    """Whether a label with this end holds no more; one whose end makes no sense does not hold."""
+    try:
+        return parse_datetime_us(expires) <= now_us
+    except BadInput:
+        return True

@@ -8,7 +8,7 @@ from urllib.parse import quote as percent
 
 import msgspec
 
-from appliance.timeline.cards import blob_cid, parsed, self_labels
+from appliance.timeline.cards import blob_cid, external, parsed, self_labels
 from appliance.timeline.json_text import instant, joined, text
 
 GALLERY_SHOWN_MAX = 10
@@ -100,14 +100,7 @@ def _media(embed: dict[str, Any], did: str, images: str, videos: str) -> bytes |
             shown = [_gallery_image(i, did, images) for i in items]
             return b'{"$type":"app.bsky.embed.gallery#view","items":' + joined(shown) + b"}"
         case "app.bsky.embed.external":
-            external = embed.get("external")
-            if not isinstance(external, dict):
-                return None
-            view = {name: external.get(name, "") for name in ("uri", "title", "description")}
-            thumb = blob_cid(external.get("thumb"))
-            if thumb:
-                view["thumb"] = f"{images}/feed_thumbnail/plain/{did}/{thumb}"
-            return text({"$type": "app.bsky.embed.external#view", "external": view})
+            return external(embed, did, images)
         case "app.bsky.embed.video":
             return _video(embed, did, videos)
     return None

@@ -12,7 +12,7 @@ from appliance.store.actor_reads import Counts
 from appliance.store.post_reads import RecordRow
 from appliance.store.timeline import BREAKS_POST_GATE, BREAKS_THREAD_GATE, Item
 from appliance.store.timeline import REPOST as REPOST_FLAG
-from appliance.timeline import names, permissions
+from appliance.timeline import names, permissions, standing
 from appliance.timeline.hydration import State
 from appliance.timeline.json_text import instant, joined, label, text
 from appliance.timeline.posts import PostText
@@ -25,6 +25,7 @@ _NOTHING_DONE = b',"viewer":{"bookmarked":false,"threadMuted":false,"embeddingDi
 # What most viewers did with most posts: views with these are worth keeping.
 _COMMON = (b"", _NOTHING_DONE)
 _EMBEDS_MAX = 2
+_COUNTED_OUTSIDE = b',"countsFrom":"constellation"'
 KNOWN_MAX = 5
 # How a quoted record begins that can't be shown.
 _NO_RECORD = tuple(
@@ -42,6 +43,7 @@ class Presenter:
         self._state = state
         self._basic: dict[int, bytes | None] = {}
         self._relations = state.relations.json
+        self._standing: dict[int, bytes] = {}
         self._posts: dict[tuple[int, int], bytes | None] = {}
         self.things = ThingViews(state, self.profile_basic, self.profile)
 
@@ -69,7 +71,17 @@ class Presenter:
             return None
         card = state.cards[actor]
         labels = card.labels_json if not state.labels else self._actor_labels(actor)
-        return b"".join((card.opening, self._relation_of(actor), b',"labels":', labels, more, b"}"))
+        standing = self._standing_of(actor)
+        return b"".join((card.opening, self._relation_of(actor), b',"labels":', labels, more, standing, b"}"))
+
+    def _standing_of(self, actor: int) -> bytes:
+        """Who vouches for the account, and its status."""
+        if not self._state.shared.verifiers and self._state.cards[actor].status is None:
+            return b""
+        found = self._standing.get(actor)
+        if found is None:
+            found = self._standing[actor] = standing.members(self._state, actor)
+        return found
 
     def _relation_of(self, actor: int) -> bytes:
         if self._state.viewer is None:
@@ -112,10 +124,12 @@ class Presenter:
             views = [view for i in known[1] if (view := self.profile_basic(i)) is not None]
             viewer = b',"knownFollowers":{"count":%d,"followers":%b}' % (known[0], joined(views))
         viewer += self._subscription(actor)
-        numbers = b'"followersCount":%d,"followsCount":%d,"postsCount":%d' % (
-            counts.followers,
+        outside = state.outside.get(card.did)
+        numbers = b'"followersCount":%d,"followsCount":%d,"postsCount":%d%b' % (
+            counts.followers if outside is None else max(counts.followers, outside.followers),
             counts.follows,
             counts.posts,
+            b"" if outside is None else _COUNTED_OUTSIDE,
         )
         associated = b'"lists":%d,"feedgens":%d,"starterPacks":%d,"labeler":%b,' % (
             owned[names.LIST],
@@ -134,7 +148,8 @@ class Presenter:
             _member("joinedViaStarterPack", joined_via)[1:],
             b'"labels":' + self._actor_labels(actor),
         ]
-        return b"{" + b",".join(m for m in members if m) + self._relation(actor, viewer) + b"}"
+        told = self._standing_of(actor) + self._relation(actor, viewer)
+        return b"{" + b",".join(m for m in members if m) + told + b"}"
 
     def _relation(self, actor: int, more: bytes = b"") -> bytes:
         state = self._state
@@ -206,13 +221,14 @@ class Presenter:
             return None
         row, said = state.records[record], state.texts[record]
         done = self._done(row, said)
-        if said.quote_uri is not None or state.labels or (row.flags or 0) & _THREAD_GATE:
+        labelled = state.labels and self._is_labelled(row.actor, said.uri)
+        if said.quote_uri is not None or labelled or (row.flags or 0) & _THREAD_GATE:
             before, after = self._around_relation(row, said, done)
         else:
             # Nothing of others is in it, and of the viewer's only what is in the key.
             card = state.cards[row.actor].number
-            counts = (row.likes, row.reposts, row.replies, row.quotes, row.bookmarks)
-            key = (said.number, card, counts, done)
+            counts = self._counts(row, said)
+            key = (said.number, card, counts, row.bookmarks, done, self._standing_of(row.actor))
             cache = state.shared.fragments
             found: tuple[bytes, bytes] | None = cache.get(key)
             if found is None:
@@ -221,6 +237,10 @@ class Presenter:
                     cache.put(key, found, len(found[0]) + len(found[1]))
             before, after = found
         return before + self._relation_of(row.actor) + after
+
+    def _is_labelled(self, actor: int, uri: str) -> bool:
+        card, labels = self._state.cards[actor], self._state.labels
+        return uri in labels or card.did in labels or card.labels_uri in labels
 
     def _around_relation(self, row: RecordRow, said: PostText, done: bytes) -> tuple[bytes, bytes]:
         """postView up to the viewer's relation with the author, and from there on."""
@@ -233,11 +253,12 @@ class Presenter:
             (
                 b',"labels":',
                 labels,
+                self._standing_of(row.actor),
                 b'},"record":',
                 said.record,
                 b',"embed":' + embed if embed else b"",
-                b',"bookmarkCount":%d,"replyCount":%d,"repostCount":%d,"likeCount":%d,"quoteCount":%d'
-                % (row.bookmarks or 0, row.replies or 0, row.reposts or 0, row.likes or 0, row.quotes or 0),
+                b',"bookmarkCount":%d' % (row.bookmarks or 0),
+                self._counts(row, said),
                 done,
                 b',"labels":',
                 self._post_labels(said),
@@ -245,6 +266,22 @@ class Presenter:
             )
         )
         return before, after
+
+    def _counts(self, row: RecordRow, said: PostText) -> bytes:
+        """What others did with the post, as far as it is known here or counted outside."""
+        own = row.replies or 0, row.reposts or 0, row.likes or 0, row.quotes or 0
+        outside = self._state.outside.get(said.uri)
+        mark = b""
+        if outside is not None:
+            theirs = outside.replies, outside.reposts, outside.likes, outside.quotes
+            own = (
+                max(own[0], theirs[0]),
+                max(own[1], theirs[1]),
+                max(own[2], theirs[2]),
+                max(own[3], theirs[3]),
+            )
+            mark = _COUNTED_OUTSIDE
+        return b',"replyCount":%d,"repostCount":%d,"likeCount":%d,"quoteCount":%d%b' % (*own, mark)
 
     def _done(self, row: RecordRow, said: PostText) -> bytes:
         """What the viewer did with the post, or may do."""
@@ -350,8 +387,7 @@ class Presenter:
                 said.record,
                 b',"labels":',
                 self._post_labels(said),
-                b',"replyCount":%d,"repostCount":%d,"likeCount":%d,"quoteCount":%d'
-                % (row.replies or 0, row.reposts or 0, row.likes or 0, row.quotes or 0),
+                self._counts(row, said),
                 embeds,
                 b"}",
             )

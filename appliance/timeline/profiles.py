@@ -27,6 +27,7 @@ def detailed(state: State, actors: Sequence[int]) -> list[bytes]:
     pairs = [(actor, i) for actor, ids in shown.items() for i in ids]
     state.finish(actors=[*actors, *(i for ids in shown.values() for i in ids)], pairs=pairs)
     counts = actor_reads.counts(state.reader, actors)
+    state.load_outside(state.actors[actor].did for actor in actors if actor in state.actors)
     presenter = Presenter(state)
     views = []
     for actor in actors:

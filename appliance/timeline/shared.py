@@ -6,7 +6,7 @@ from typing import Any
 
 from appliance.clock import Clock
 from appliance.config import Settings
-from appliance.store.actor_reads import ActorRow
+from appliance.store.actor_reads import ActorRow, Verification
 from appliance.store.changes import Changed
 from appliance.store.database import Reader
 from appliance.store.post_reads import RecordRow
@@ -31,6 +31,9 @@ class Shared:
         self.videos = (settings.video_url or f"{settings.origin}/vid").rstrip("/")
         self.labelers = labelers.default(settings.labelers)
         self.own_labelers = frozenset(settings.labelers)
+        self.counts_all = settings.store_scope == "network"
+        self.counts_outside = bool(settings.constellation_url)
+        self.verifiers = tuple(dict.fromkeys(settings.verifiers))
         self.fragments: Fragments[Any] = Fragments(settings.cache_mb * 1_000_000)
         self._rows: dict[int, Rows] = {}
 
@@ -95,6 +98,7 @@ class Rows:
         self.texts: dict[int, PostText] = {}
         self.actors: dict[int, ActorRow] = {}
         self.cards: dict[int, Card] = {}
+        self.verified: dict[int, tuple[Verification, ...]] = {}
         self.pairs: set[tuple[int, int]] = set()
         self.blocks: set[tuple[int, int]] = set()
         self.list_blocks: dict[tuple[int, int], list[int]] = {}
@@ -119,6 +123,7 @@ class Rows:
         for actor in changed.actors:
             self.actors.pop(actor, None)
             self.cards.pop(actor, None)
+            self.verified.pop(actor, None)
         for viewer in changed.viewers:
             self.viewers.pop(viewer, None)
         if changed.blocks:

@@ -143,7 +143,7 @@ def actions(frame: Frame, writing: Writing) -> Blueprint:
         if wants_json(request):
             return _told(outcome)
         notice = notice if outcome.confirmed else "unknown"
-        return redirect(_back(body.get("return"), anchor, notice), 303)
+        return redirect(way_back(body.get("return"), anchor, notice), 303)
 
     @blueprint.post("/api/actions/like")
     async def like() -> Any:
@@ -228,7 +228,18 @@ def actions(frame: Frame, writing: Writing) -> Blueprint:
             return _told(outcome)
         if not outcome.confirmed:
             return await kept(body, NOT_CONFIRMED, 202, again=True)
-        return redirect(_back(body.get("return"), present.anchor(outcome.uri), "posted"), 303)
+        return redirect(way_back(body.get("return"), present.anchor(outcome.uri), "posted"), 303)
+
+    @blueprint.get("/compose")
+    async def compose() -> Any:
+        """The form for a post, perhaps as a `reply` to an address; `text` is what it begins with."""
+        if await frame.viewer() is None:
+            return redirect("/login?return=/compose", 303)
+        reply = request.args.get("reply", "")
+        if reply:
+            parse_at_uri(reply)
+        fields = {"reply": reply, "text": request.args.get("text", ""), "return": safe_return("/")}
+        return await kept(Body(fields, ""), "", 200)
 
     async def kept(body: Body, problem: str, status: int, *, again: bool = False) -> Response:
         """The form once more, with what was written, so that nothing typed is lost."""
@@ -268,7 +279,8 @@ def _told(outcome: Outcome) -> Response:
     return json_answer(answer, status=200 if outcome.confirmed else 202)
 
 
-def _back(path: str, anchor: str, notice: str) -> str:
+def way_back(path: str, anchor: str, notice: str) -> str:
+    """The page to go on from, at that row, saying that."""
     parts = urlsplit(safe_return(path or "/"))
     query = "&".join(part for part in parts.query.split("&") if part and not part.startswith("done="))
     if notice:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from appliance.auth.web_sessions import Member
 from appliance.store.completeness import Account, Doubt, Late
+from appliance.store.reading import Marker
 from appliance.timeline.completeness import Report
+from appliance.timeline.reading_views import Counts, Part, Wanted
 
 Json = dict[str, Any]
 
@@ -34,6 +37,11 @@ class Reading(Protocol):
     """
 
     async def timeline(self, viewer: str, *, limit: int, before: str, after: str) -> Page: ...
+    async def part(self, viewer: str, timeline: str, wanted: Wanted, limit: int) -> Part: ...
+    async def counts(self, viewer: str, timeline: str, top: str) -> Counts: ...
+    async def late_rows(self, viewer: str) -> tuple[list[Json], int]: ...
+    async def options(self, viewer: str, timeline: str) -> Marker: ...
+    async def account_filter(self, viewer: str, did: str) -> int: ...
     async def author_feed(
         self, viewer: str | None, actor: str, *, limit: int, before: str, kinds: str
     ) -> Page: ...
@@ -51,6 +59,50 @@ class Proving(Protocol):
         self, viewer: str, *, cursor: str = "", limit: int = 50, incomplete: bool = False
     ) -> tuple[list[Account], str]: ...
     async def late(self, viewer: str, since: int, limit: int) -> tuple[list[Late], int, bool]: ...
+
+
+class Asking(Protocol):
+    """The methods that clients call, by name; ``viewer`` is a member's DID or None for a guest."""
+
+    async def __call__(
+        self,
+        viewer: str | None,
+        nsid: str,
+        parameters: Mapping[str, str | list[str]] | None = None,
+        body: Any = None,
+    ) -> Any: ...
+
+
+class Marking(Protocol):
+    """What readers change about their own reading. ``timeline`` is '' for home or a list's address."""
+
+    async def mark(
+        self,
+        viewer: str,
+        timeline: str,
+        cursor: str,
+        *,
+        version: int,
+        arrival: int,
+        exactly: bool,
+        device: str,
+    ) -> bool: ...
+    async def mark_time(
+        self, viewer: str, timeline: str, at_ms: int, *, version: int, arrival: int, device: str
+    ) -> bool: ...
+    async def undo(self, viewer: str, timeline: str, *, device: str) -> bool: ...
+    async def choose(self, viewer: str, timeline: str, *, hide: int, oldest_first: bool) -> None: ...
+    async def filter_account(self, viewer: str, did: str, hide: int) -> None: ...
+    async def late_seen(self, viewer: str, arrival: int) -> None: ...
+
+
+class FeedKeys(Protocol):
+    """Private addresses of feeds. ``find`` gives whose timeline one leads to, and which."""
+
+    async def find(self, key: str) -> tuple[str, str] | None: ...
+    async def add(self, viewer: str, key: str) -> None: ...
+    async def listing(self, viewer: str) -> list[tuple[int, int]]: ...
+    async def revoke(self, viewer: str, number: int) -> None: ...
 
 
 class SigningIn(Protocol):

@@ -24,6 +24,12 @@ from appliance.web.security import GUEST_COOKIE, SESSION_COOKIE, Guard
 NOTICES = {
     "posted": "Posted.",
     "deleted": "Deleted.",
+    "marked": "Read up to here.",
+    "undone": "The marker is back where it was.",
+    "not-marked": "The marker stays: it is further, or it was moved elsewhere since this page was opened.",
+    "bookmarked": "Your bookmarks are changed.",
+    "saved": "Saved.",
+    "ended": "Signed out there.",
     "unknown": "Not confirmed: your server did not say whether this was done. Look before you repeat it.",
 }
 
@@ -39,7 +45,9 @@ class Asset(NamedTuple):
 class Frame:
     """Renders templates with what every page shows, and knows who is looking."""
 
-    def __init__(self, guard: Guard, sessions: SigningIn, clock: Clock, origin: str) -> None:
+    def __init__(
+        self, guard: Guard, sessions: SigningIn, clock: Clock, origin: str, *, oauth: bool = False
+    ) -> None:
         self.guard = guard
         self.clock = clock
         self.origin = origin
@@ -58,6 +66,7 @@ class Frame:
             undefined=StrictUndefined,
         )
         self._templates.globals["asset"] = self.asset
+        self._templates.globals["oauth"] = oauth
         self._templates.filters["short"] = present.short
         self._templates.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
 

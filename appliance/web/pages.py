@@ -1,4 +1,4 @@
-"""The pages for reading: home, profile, thread."""
+"""The pages of accounts and threads, and the static files."""
 
 from __future__ import annotations
 
@@ -12,68 +12,25 @@ from werkzeug.exceptions import NotFound as NoSuchPage
 from appliance import errors
 from appliance.protocol.syntax import is_did, is_handle, parse_at_uri
 from appliance.web import completeness, conversation, present, richtext
-from appliance.web.doors import Proving, Reading
-from appliance.web.frame import Frame, json_answer
+from appliance.web.doors import Asking, Page, Proving, Reading
+from appliance.web.frame import Frame
+from appliance.web.switches import SWITCHES
 
 PAGE_ROWS = 50
-PAGE_ROWS_MAX = 100
 PREVIEW_CHARS = 200
 TABS = (
     ("posts_and_author_threads", "Posts"),
     ("posts_with_replies", "With replies"),
     ("posts_with_media", "Media"),
 )
+LIKES = "likes"
 STATIC_TYPES = {"css": "text/css", "svg": "image/svg+xml", "js": "text/javascript"}
 ASSET_AGE_S = 31_536_000
 
 
-def pages(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
-    """The reading pages and the static files."""
+def pages(frame: Frame, reading: Reading, proving: Proving, ask: Asking) -> Blueprint:
+    """Profiles, threads and the static files."""
     blueprint = Blueprint("pages", __name__)
-
-    @blueprint.get("/")
-    async def home() -> Any:
-        """The timeline of who is signed in; what this is, for a guest. `before` and `after` page."""
-        viewer = await frame.viewer()
-        if viewer is None:
-            return await frame.render("welcome.html", here="home", name=frame.origin.split("://")[-1])
-        before, after = request.args.get("before", ""), request.args.get("after", "")
-        page = await reading.timeline(viewer.did, limit=PAGE_ROWS, before=before, after=after)
-        if after and not page.feed and not page.newer:
-            return redirect("/", 303)
-        look = await frame.look()
-        first = not before and not page.newer
-        return await frame.render(
-            "home.html",
-            here="home",
-            state=completeness.of_timeline(await proving.of(viewer.did), frame.clock.now_us()),
-            first_page=first,
-            # The newest page moves on: what is done on it leads back to these very rows.
-            back=f"/?{urlencode({'before': page.here})}" if page.here else None,
-            once=secrets.token_urlsafe(12),
-            entries=[present.entry(item, look) for item in page.feed],
-            older=f"/?{urlencode({'before': page.older})}" if page.older else "",
-            newer=f"/?{urlencode({'after': page.newer})}" if page.newer else "",
-        )
-
-    @blueprint.get("/api/timeline")
-    async def timeline() -> Response:
-        """The timeline as JSON: `feed`, `cursor`, `newer`; takes `limit`, `cursor`, `after`."""
-        viewer = await frame.viewer()
-        if viewer is None:
-            raise errors.Refused("Sign in first.")
-        page = await reading.timeline(
-            viewer.did,
-            limit=_limit(request.args.get("limit", "")),
-            before=request.args.get("before", request.args.get("cursor", "")),
-            after=request.args.get("after", ""),
-        )
-        answer: dict[str, Any] = {"feed": page.feed}
-        if page.older:
-            answer["cursor"] = page.older
-        if page.newer:
-            answer["newer"] = page.newer
-        return json_answer(answer)
 
     @blueprint.get("/profile/<actor>")
     async def profile(actor: str) -> Any:
@@ -94,11 +51,20 @@ def pages(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
         if who.members_only and not did:
             return await frame.render("profile_closed.html", who=who)
         chosen = request.args.get("show", "")
-        chosen = chosen if chosen in dict(TABS) else TABS[0][0]
+        # Nobody but the account itself is told what it likes.
+        tabs = (*TABS, (LIKES, "Likes")) if did == who.did else TABS
+        chosen = chosen if chosen in dict(tabs) else TABS[0][0]
         before = request.args.get("before", "")
         state = _relation(view)
         page = None
-        if not state["blocked"]:
+        if chosen == LIKES:
+            liked = await ask(
+                did,
+                "app.bsky.feed.getActorLikes",
+                {"actor": who.did, "limit": str(PAGE_ROWS), "cursor": before},
+            )
+            page = Page(liked["feed"], liked.get("cursor", ""), "")
+        elif not state["blocked"]:
             page = await reading.author_feed(did, who.did, limit=PAGE_ROWS, before=before, kinds=chosen)
         about = richtext.plain(_text(view.get("description"))).strip()
         return await frame.render(
@@ -109,6 +75,8 @@ def pages(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
             about=about,
             about_line=_shortened(" ".join(about.split())) or f"Posts by @{who.handle}",
             state=state,
+            left_out=await reading.account_filter(did, who.did) if did and did != who.did else 0,
+            switches=SWITCHES,
             counts={
                 name: present.count(view.get(f"{name}Count")) for name in ("follows", "followers", "posts")
             },
@@ -119,7 +87,7 @@ def pages(frame: Frame, reading: Reading, proving: Proving) -> Blueprint:
                     "current": key == chosen,
                     "href": who.path if key == TABS[0][0] else f"{who.path}?{urlencode({'show': key})}",
                 }
-                for key, name in TABS
+                for key, name in tabs
             ],
             entries=[present.entry(item, look) for item in page.feed] if page else [],
             older=f"{who.path}?{urlencode({'show': chosen, 'before': page.older})}"
@@ -191,14 +159,6 @@ def _relation(view: dict[str, Any]) -> dict[str, Any]:
         "muted": state.get("muted") or state.get("mutedByList"),
         "blocked": blocked,
     }
-
-
-def _limit(text: str) -> int:
-    if not text:
-        return PAGE_ROWS
-    if not text.isascii() or not text.isdecimal() or len(text) > 3 or not 1 <= int(text) <= PAGE_ROWS_MAX:
-        raise errors.BadInput(f"limit is a number from 1 to {PAGE_ROWS_MAX}")
-    return int(text)
 
 
 def _shortened(text: str) -> str:

@@ -103,6 +103,7 @@ class Card(NamedTuple):
     counts: dict[str, int] = {}  # noqa: RUF012
     liked: bool = False
     reposted: bool = False
+    bookmarked: bool = False
     closed: bool = False
     labels: list[str] = []  # noqa: RUF012
     cover: str = ""
@@ -226,6 +227,7 @@ def card(view: Any, look: Look, *, depth: int = 0) -> Card:
         counts={name: count(view.get(f"{name}Count")) for name in ("reply", "repost", "like", "quote")},
         liked=bool(viewer.get("like")),
         reposted=bool(viewer.get("repost")),
+        bookmarked=bool(viewer.get("bookmarked")),
         closed=bool(viewer.get("replyDisabled")),
         labels=[label for label in labels if label and label not in COVERS],
         cover=next((COVERS[label] for label in labels if label in COVERS), ""),

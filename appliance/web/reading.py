@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from appliance.errors import BadInput, NotFound
+from appliance.store.reading import Marker
 from appliance.timeline import cursors
 from appliance.timeline.asker import PUBLIC, Asker
+from appliance.timeline.reading_views import Counts, Part, ReadingViews, Wanted
 from appliance.timeline.views import Views
 from appliance.web.doors import THREAD_DEPTH, Json, Page
 
@@ -19,6 +21,27 @@ class Pages:
 
     def __init__(self, views: Views) -> None:
         self._views = views
+        self._reading = ReadingViews(views.answering)
+
+    async def part(self, viewer: str, timeline: str, wanted: Wanted, limit: int) -> Part:
+        """A page of a timeline with the reader's marker, counts and what came late."""
+        return await self._reading.part(viewer, timeline, wanted, limit)
+
+    async def counts(self, viewer: str, timeline: str, top: str) -> Counts:
+        """What an open page asks now and then."""
+        return await self._reading.counts(viewer, timeline, top)
+
+    async def late_rows(self, viewer: str) -> tuple[list[Json], int]:
+        """What came late below the marker, and the number that says that it was looked at."""
+        return await self._reading.late(viewer)
+
+    async def options(self, viewer: str, timeline: str) -> Marker:
+        """How a timeline is shown to the reader."""
+        return await self._reading.filters_of(viewer, timeline)
+
+    async def account_filter(self, viewer: str, did: str) -> int:
+        """What the reader leaves out of one account."""
+        return await self._reading.account_filter(viewer, did)
 
     async def timeline(self, viewer: str, *, limit: int, before: str, after: str) -> Page:
         """The page after the one cursor or before the other; the newest without any."""

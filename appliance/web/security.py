@@ -47,7 +47,7 @@ class Guard:
             f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:{images};"
             f" media-src 'self'{images}; connect-src 'self'; font-src 'self'; form-action 'self';"
             " manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; object-src 'none';"
-            " require-trusted-types-for 'script'"
+            " require-trusted-types-for 'script'; trusted-types pages"
         )
 
     def cookie_name(self, name: str) -> str:
@@ -120,7 +120,7 @@ class Guard:
         headers = response.headers
         headers.setdefault("Content-Security-Policy", self._policy)
         headers["X-Content-Type-Options"] = "nosniff"
-        headers["Referrer-Policy"] = "strict-origin-when-cross-origin"
+        headers.setdefault("Referrer-Policy", "strict-origin-when-cross-origin")
         headers["Cross-Origin-Opener-Policy"] = "same-origin"
         headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         headers["Permissions-Policy"] = (

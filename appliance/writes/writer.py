@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import orjson
-from cachetools import TTLCache
 
 from appliance.auth.web_sessions import WebSessions
 from appliance.clock import Clock
 from appliance.errors import BadInput, NotFound, Refused, Unavailable
 from appliance.ingest import gates
 from appliance.protocol import syntax
-from appliance.store import actors, collections, links, own_records
+from appliance.store import actors, collections, links, own_records, written
 from appliance.store.database import Database, Reader, Transaction
 from appliance.store.own_records import Subject
 from appliance.store.sessions import Session
+from appliance.store.written import Write
 from appliance.writes import compose
 from appliance.writes.compose import Answered
 from appliance.writes.operations import is_record_cid
@@ -30,8 +30,6 @@ REPOST = "app.bsky.feed.repost"
 FOLLOW = "app.bsky.graph.follow"
 # Nothing else may be deleted by a form.
 DELETABLE = frozenset({compose.POST, LIKE, REPOST, FOLLOW})
-ONCE_S = 86_400.0
-ONCE_MAX = 20_000
 ONCE_CHARS_MAX = 100
 
 Resolve = Callable[[str], Awaitable[str | None]]
@@ -53,10 +51,6 @@ class Writer:
         self._repos = repos
         self._resolve_handle = resolve_handle
         self._clock = clock
-        self._keys_of_forms: TTLCache[tuple[str, str], str] = TTLCache(
-            ONCE_MAX, ONCE_S, timer=clock.monotonic_s
-        )
-        self._done_forms: TTLCache[tuple[str, str], str] = TTLCache(ONCE_MAX, ONCE_S, timer=clock.monotonic_s)
         self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
 
     async def post(
@@ -64,23 +58,21 @@ class Writer:
     ) -> str:
         """The address of the new post. The same form sent again (``once``) gives the same post."""
         session = await self._web_sessions.get(cookie)
-        form = (session.did, once[:ONCE_CHARS_MAX])
-        async with self._lock("post", *form) if once else asyncio.Lock():
-            if once and form in self._done_forms:
-                return self._done_forms[form]
+        form = f"post {once[:ONCE_CHARS_MAX]}" if once else ""
+        async with self._lock(session.did, form) if form else asyncio.Lock():
+            # One form has one key, whatever happens in between: sent again it can't become a second post.
+            former = await self._last(session, form)
+            if former is not None and (
+                former.outcome == "done"
+                or (former.open and await self._repos.look(session, compose.POST, former.rkey))
+            ):
+                return f"at://{session.did}/{compose.POST}/{former.rkey}"
             answered = await self._answered(session, reply) if reply else None
             record = await compose.post(
                 text, reply=answered, langs=langs, now_us=self._clock.now_us(), resolve=self._resolve
             )
-            # One form has one key: sent again after an unknown outcome it can't become a second post.
-            rkey = self._keys_of_forms.get(form) if once else None
-            uri = f"at://{session.did}/{compose.POST}/{rkey}"
-            if rkey is None or not await self._repos.exists(session, compose.POST, rkey):
-                rkey = self._keys_of_forms[form] = rkey or self._repos.next_key()
-                uri = (await self._repos.create(session, compose.POST, record, rkey)).uri
-            if once:
-                self._done_forms[form] = uri
-            return uri
+            rkey = None if former is None else former.rkey
+            return (await self._repos.create(session, compose.POST, record, rkey, form=form)).uri
 
     async def like(self, cookie: str, uri: str, cid: str) -> None:
         """Like a post; one that is liked already stays so."""
@@ -134,50 +126,71 @@ class Writer:
         if address.collection != compose.POST or not address.rkey or not syntax.is_did(address.authority):
             raise BadInput("That is not a post")
         key = (address.authority, collections.POST, address.rkey)
-        subject = await self._database.read(lambda r: own_records.find_subject(r, *key))
+
+        async def find() -> Subject | None:
+            return await self._database.read(lambda r: own_records.find_subject(r, *key))
+
+        async def number() -> int | None:
+            subject = await find()
+            return None if subject is None else subject.id
 
         async def strong() -> dict[str, Any]:
+            subject = await find()
             if subject is None:
                 raise NotFound("This post is gone")
             await self._check_blocks(session, subject.actor)
             return {"uri": uri, "cid": cid if is_record_cid(cid) else subject.cid}
 
-        await self._toggle(
-            session, collection, kind, None if subject is None else subject.id, strong, uri, wanted
-        )
+        await self._toggle(session, collection, kind, uri, number, strong, wanted)
 
     async def _follow(self, cookie: str, did: str, *, wanted: bool | None) -> None:
         session = await self._web_sessions.get(cookie)
         if not syntax.is_did(did) or did == session.did:
             raise BadInput("That is not an account to follow")
-        actor = await self._database.read(lambda r: actors.find_id(r, did))
+
+        async def number() -> int | None:
+            return await self._database.read(lambda r: actors.find_id(r, did))
 
         async def subject() -> str:
+            actor = await number()
             if actor is not None:
                 await self._check_blocks(session, actor)
             return did
 
-        await self._toggle(session, FOLLOW, links.FOLLOW, actor, subject, did, wanted)
+        await self._toggle(session, FOLLOW, links.FOLLOW, did, number, subject, wanted)
 
     async def _toggle(
         self,
         session: Session,
         collection: str,
         kind: int,
-        subject: int | None,
-        make: Callable[[], Awaitable[Any]],
         name: str,
+        number: Callable[[], Awaitable[int | None]],
+        make: Callable[[], Awaitable[Any]],
         wanted: bool | None,
     ) -> None:
-        async with self._lock(session.did, collection, name):
-            existing = await self._existing(session.actor, kind, subject)
+        """``name`` and ``number`` are the subject's, ``make`` gives what the record says of it."""
+        form = f"{collection} {name}"
+        async with self._lock(session.did, form):
+            former = await self._last(session, form)
+            rkey = None
+            if former is not None and former.open:
+                # Nobody has heard what became of the last press of this button.
+                there = await self._repos.look(session, former.collection, former.rkey)
+                rkey = former.rkey if former.action == "create" and not there else None
+            existing = await self._existing(session.actor, kind, await number())
             if existing and wanted is not True:
-                for found, rkey in existing:
-                    await self._repos.delete(session, found, rkey)
+                for found, key in existing:
+                    await self._repos.delete(session, found, key, form=form)
             elif not existing and wanted is not False:
                 created_at = compose.timestamp(self._clock.now_us())
                 record = {"$type": collection, "subject": await make(), "createdAt": created_at}
-                await self._repos.create(session, collection, record)
+                await self._repos.create(session, collection, record, rkey, form=form)
+
+    async def _last(self, session: Session, form: str) -> Write | None:
+        if not form:
+            return None
+        return await self._database.read(lambda r: written.last(r, session.actor, form))
 
     async def _existing(self, actor: int, kind: int, subject: int | None) -> list[tuple[str, str]]:
         if subject is None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import orjson
 
+from appliance.clock import Clock
 from appliance.errors import BadInput
 from appliance.protocol.syntax import AtUri, parse_at_uri
-from appliance.store import actor_reads, post_reads, records, takedowns
+from appliance.store import actor_reads, acts, post_reads, records, takedowns
+from appliance.store.acts import By
 from appliance.store.collections import PROFILE
 from appliance.store.database import Database, Reader, Transaction
 from appliance.timeline.answering import Answer
@@ -21,7 +23,7 @@ BLOB = "com.atproto.admin.defs#repoBlobRef"
 INFOS_MAX = 100
 
 
-def methods(database: Database) -> list[Method]:
+def methods(database: Database, clock: Clock) -> list[Method]:
     """Takedowns, and what is taken down."""
 
     async def update_subject_status(call: Call) -> Answer:
@@ -31,6 +33,9 @@ def methods(database: Database) -> list[Method]:
             if takedown is None:
                 return
             reference = (takedown.get("ref") or "operator") if takedown["applied"] else None
+            name = "put back" if reference is None else "take down"
+            about = " ".join(subject[key] for key in ("did", "uri", "cid") if key in subject)
+            acts.add(tx, By("password"), name, about, "", reference or "", clock.now_us())
             match subject.get("$type"):
                 case "com.atproto.admin.defs#repoRef":
                     takedowns.mark_actor(tx, _actor(tx, subject["did"]), reference)

@@ -6,40 +6,42 @@ import base64
 import binascii
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
+from appliance.auth.budgets import Budgets, Kind, Left, of_address
 from appliance.errors import ApplianceError, BadInput, Refused
 from appliance.protocol import lexicons
 from appliance.timeline import labelers
 from appliance.timeline.asker import Asker
 from appliance.timeline.labelers import Labeler
+from appliance.xrpc import bodies
+from appliance.xrpc.bodies import Message, Receive, Send
 from appliance.xrpc.methods import Access, Authenticate, Call, Caller, Method
 from appliance.xrpc.packing import packed
 from appliance.xrpc.peer import named_by_proxy
 from appliance.xrpc.replies import (
     CORS,
-    Header,
     Reply,
     empty_reply,
     error_reply,
     json_reply,
+    limit_headers,
     preflight,
     reply_to,
 )
 
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 PREFIX = "/xrpc/"
 BODY_MAX_BYTES = 100_000
 QUERY_MAX_BYTES = 64_000
 PARAMETERS_MAX = 1000
+# What watches over us may ask by number.
+_ANY_HOST = frozenset({"/health", "/ready"})
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,9 @@ class Front:
     """Answers the methods it has; what is not XRPC, or a method of somebody else, goes on to ``rest``.
 
     So does a call of any name for which ``goes_elsewhere(nsid, scope)``: its headers name another service.
-    Without ``rest``, or with a method that ``rest`` does not know either, the answer is 501.
+    Without ``rest``, or with a method that ``rest`` does not know either, the answer is 501. ``asked_for``
+    hears which labelers a member's client names. ``hosts`` are our names: a call that means another is
+    answered with 421. None: every name is ours.
     """
 
     def __init__(
@@ -61,6 +65,9 @@ class Front:
         rest: App | None = None,
         rest_has: Callable[[str], bool] | None = None,
         goes_elsewhere: Callable[[str, Message], bool] | None = None,
+        asked_for: Callable[[str, list[str]], None] = lambda _member, _labelers: None,
+        budgets: Budgets | None = None,
+        hosts: frozenset[str] = frozenset(),
     ) -> None:
         self._methods = {method.nsid: method for method in methods}
         self._authenticate = authenticate
@@ -69,9 +76,19 @@ class Front:
         self._rest = rest
         self._rest_has = rest_has
         self._goes_elsewhere = goes_elsewhere
+        self._asked_for = asked_for
+        self._budgets = budgets
+        self._hosts = hosts
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and bodies.announced(scope):
+            body = bodies.Body(scope, receive, send)
+            receive, send = body.receive, body.send
         path = scope.get("path", "")
+        if scope["type"] == "http" and self._hosts and path not in _ANY_HOST and not self._is_ours(scope):
+            message = "This server does not go by that name (APPVIEW_HOSTNAME, PUBLIC_URL)"
+            await _send(error_reply(421, "MisdirectedRequest", message), send, with_body=True)
+            return
         if scope["type"] != "http" or not path.startswith(PREFIX):
             if self._rest is None:
                 raise RuntimeError("nobody is here for what is not XRPC")
@@ -98,6 +115,16 @@ class Front:
         else:
             await _send(await packed(reply, scope["headers"]), send, with_body=True)
 
+    def _is_ours(self, scope: Message) -> bool:
+        """Whether the caller meant us. A page of somebody else can make its own name lead here."""
+        named = [value for name, value in scope["headers"] if name == b"host"]
+        if len(named) != 1:
+            return False
+        try:
+            return (urlsplit("//" + named[0].decode("latin-1")).hostname or "") in self._hosts
+        except ValueError:
+            return False
+
     async def _reply(self, method: Method, scope: Message, receive: Receive) -> Reply:
         try:
             return await self._answer(method, scope, receive)
@@ -118,12 +145,14 @@ class Front:
         headers = _single(scope["headers"])
         query = scope.get("query_string", b"")
         parameters = _parameters(method.nsid, query) if method.authenticate is not None else None
-        asker, caller = await self._who(method, headers, parameters)
+        client = of_address((named_by_proxy(scope).get("client") or ("",))[0])
+        asker, caller = await self._known(method, headers, parameters, client)
+        left = self._taken(method, asker, client)
         if parameters is None:
             parameters = _parameters(method.nsid, query)
         body = await _body(method.nsid, headers, receive) if method.procedure else None
         answer = await method.run(Call(asker, parameters, body, caller, headers))
-        more: list[Header] = []
+        more = limit_headers(left)
         if answer.rev is not None:
             more.append((b"atproto-repo-rev", answer.rev.encode()))
         if answer.labelers:
@@ -133,6 +162,26 @@ class Front:
         if answer.error is not None:
             return reply_to(answer.error, *more)
         return json_reply(answer.body, *more) if answer.body else empty_reply()
+
+    async def _known(
+        self, method: Method, headers: dict[bytes, str], parameters: dict[str, Any] | None, client: str
+    ) -> tuple[Asker, Caller | None]:
+        """As ``_who``; what proves nothing is counted against the address that it came from."""
+        if self._budgets is None or b"authorization" not in headers:
+            return await self._who(method, headers, parameters)
+        wrong: Kind = "admin" if headers[b"authorization"][:6].lower() == "basic " else "bad_tokens"
+        self._budgets.check(wrong, client)
+        try:
+            return await self._who(method, headers, parameters)
+        except Refused:
+            self._budgets.take(wrong, client)
+            raise
+
+    def _taken(self, method: Method, asker: Asker, client: str) -> Left | None:
+        if self._budgets is None or asker.operator:
+            return None
+        kind = method.counts or ("member" if asker.did else "guest")
+        return self._budgets.take(kind, asker.did or client)
 
     async def _who(
         self, method: Method, headers: dict[bytes, str], parameters: dict[str, Any] | None
@@ -157,6 +206,8 @@ class Front:
             caller = await self._authenticate(authorization, method.nsid, procedure=method.procedure)
         if caller is None:
             raise Refused("Authentication Required", name="AuthMissing")
+        if wanted and caller.member:
+            self._asked_for(caller.did, [labeler.did for labeler in wanted])
         return Asker(did=caller.did, member=caller.member, labelers=wanted), caller
 
     def _is_operator(self, authorization: str) -> bool:

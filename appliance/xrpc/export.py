@@ -21,4 +21,6 @@ def methods(database: Database, clock: Clock) -> list[Method]:
             raise Refused("Only members keep anything here", name="NotAMember")
         return Answer(orjson.dumps(await commands.export(database, clock, did)))
 
-    return [Method("computer.aesthetic.appliance.exportMyData", Access.REQUIRED, export_my_data)]
+    return [
+        Method("computer.aesthetic.appliance.exportMyData", Access.REQUIRED, export_my_data, counts="exports")
+    ]

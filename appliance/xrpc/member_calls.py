@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 import orjson
 
+from appliance.auth.budgets import Budgets, Exceeded, Kind, of_address
 from appliance.auth.parts import Auth
 from appliance.auth.sign_in import Credentials, has_app_password_shape
 from appliance.auth.xrpc_sessions import Begun
@@ -22,10 +24,12 @@ from appliance.errors import ApplianceError, BadInput, Refused, Unavailable
 from appliance.outbound.client import Answer
 from appliance.outbound.limits import PDS_JSON, PDS_UPLOAD
 from appliance.protocol import lexicons
+from appliance.store import reports
 from appliance.store.sessions import Session
-from appliance.writes import operations
+from appliance.writes import compose, operations
 from appliance.writes.repos import BODY_MAX_BYTES, Repos
-from appliance.xrpc.asgi import PREFIX, App, Message, Receive, Send
+from appliance.xrpc.asgi import PREFIX, App
+from appliance.xrpc.bodies import Message, Receive, Send
 from appliance.xrpc.replies import Header, Reply, empty_reply, error_reply, json_reply, reply_to
 
 log = logging.getLogger(__name__)
@@ -35,9 +39,11 @@ GET_SESSION = "com.atproto.server.getSession"
 REFRESH_SESSION = "com.atproto.server.refreshSession"
 DELETE_SESSION = "com.atproto.server.deleteSession"
 UPLOAD_BLOB = "com.atproto.repo.uploadBlob"
+CREATE_REPORT = "com.atproto.moderation.createReport"
 
 SESSION_BODY_MAX = 10_000
 QUERY_MAX_BYTES = 64_000
+REASON_CHARS_MAX = 20_000
 BLOB_MAX_BYTES = 50 * 1024 * 1024
 
 # What a PDS does for its own accounts; everything else is answered here or not at all.
@@ -48,11 +54,11 @@ _TO_PDS = frozenset(
         "com.atproto.repo.describeRepo",
         "com.atproto.repo.listMissingBlobs",
         "com.atproto.server.getServiceAuth",
-        "com.atproto.moderation.createReport",
         "app.bsky.actor.getPreferences",
         "app.bsky.actor.putPreferences",
     }
 )
+_PREFERENCES = ("app.bsky.actor.getPreferences", "app.bsky.actor.putPreferences")
 _TO_PDS_PREFIX = "chat.bsky."
 _OF_A_PDS = (
     "com.atproto.admin.",
@@ -148,6 +154,8 @@ class MemberCalls:
             )
             _check_verb(request)
             return await self._handlers.get(nsid, self._to_pds)(request)
+        except Exceeded as error:
+            return reply_to(error)
         except Unavailable as error:
             if error.name == "RateLimitExceeded":
                 wait = b"%d" % max(1, round(error.retry_after_s or 60))
@@ -165,28 +173,43 @@ class MemberCalls:
             return error_reply(500, "InternalServerError", "Internal Server Error")
 
 
-def member_calls(auth: Auth, repos: Repos, settings: Settings, rest: App | None = None) -> MemberCalls:
-    """The session methods, the repository procedures, and what else a member's PDS answers."""
-    sessions = _Sessions(auth, settings)
-    forwarding = _Forwarding(auth, repos)
+def member_calls(
+    auth: Auth,
+    repos: Repos,
+    settings: Settings,
+    rest: App | None = None,
+    *,
+    passing: Callable[[str, Any], None] = lambda _member, _preferences: None,
+    budgets: Budgets | None = None,
+) -> MemberCalls:
+    """The session methods, the repository procedures, and what else a member's PDS answers.
+
+    ``passing`` hears the preferences that a member's client reads or writes.
+    """
+    budgets = budgets or Budgets(settings, auth.clock)
+    sessions = _Sessions(auth, settings, budgets)
+    forwarding = _Forwarding(auth, repos, passing, budgets)
     handlers: dict[str, Handler] = {
         CREATE_SESSION: sessions.create,
         GET_SESSION: sessions.get,
         REFRESH_SESSION: sessions.refresh,
         DELETE_SESSION: sessions.delete,
         UPLOAD_BLOB: forwarding.upload,
+        CREATE_REPORT: forwarding.report,
     }
     handlers |= dict.fromkeys(operations.PROCEDURES, forwarding.write)
     return MemberCalls(handlers, forwarding.call, rest, own_did=settings.service_did)
 
 
 class _Sessions:
-    def __init__(self, auth: Auth, settings: Settings) -> None:
+    def __init__(self, auth: Auth, settings: Settings, budgets: Budgets) -> None:
         self._auth = auth
         self._settings = settings
+        self._budgets = budgets
 
     async def create(self, request: Request) -> Reply:
         self._check_on()
+        self._budgets.take("guest", of_address(request.client))
         body = _json(request.nsid, await request.read(SESSION_BODY_MAX))
         if not self._settings.main_passwords and not has_app_password_shape(body["password"]):
             raise Refused("Sign in with an app password: make one in the settings of your account")
@@ -198,10 +221,11 @@ class _Sessions:
 
     async def refresh(self, request: Request) -> Reply:
         self._check_on()
+        self._budgets.take("guest", of_address(request.client))
         return _session_reply(await self._auth.xrpc_sessions.refresh(request.authorization))
 
     async def get(self, request: Request) -> Reply:
-        session = await _session(self._auth, request)
+        session = await _session(self._auth, request, self._budgets, "member")
         answer: dict[str, Any] = {
             "did": session.did,
             "handle": session.handle or "handle.invalid",
@@ -224,17 +248,21 @@ class _Sessions:
 
 
 class _Forwarding:
-    def __init__(self, auth: Auth, repos: Repos) -> None:
+    def __init__(
+        self, auth: Auth, repos: Repos, passing: Callable[[str, Any], None], budgets: Budgets
+    ) -> None:
         self._auth = auth
         self._repos = repos
+        self._passing = passing
+        self._budgets = budgets
 
     async def write(self, request: Request) -> Reply:
-        session = await _session(self._auth, request)
+        session = await _session(self._auth, request, self._budgets, "writes")
         body = _json(request.nsid, await request.read(BODY_MAX_BYTES))
         return _passed_on(await self._repos.forward(session, request.nsid, body))
 
     async def upload(self, request: Request) -> Reply:
-        session = await _session(self._auth, request)
+        session = await _session(self._auth, request, self._budgets, "uploads")
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > BLOB_MAX_BYTES:
             raise BadInput("That is too large", name="PayloadTooLarge")
@@ -251,8 +279,52 @@ class _Forwarding:
         )
         return _passed_on(answer)
 
+    async def report(self, request: Request) -> Reply:
+        """Kept for our own operator, and passed on to the member's server, which knows the labelers."""
+        session = await _session(self._auth, request, self._budgets, "reports")
+        content = await request.read(BODY_MAX_BYTES)
+        body = _json(request.nsid, content)
+        if (failure := lexicons.validate_input(request.nsid, body)) is not None:
+            raise BadInput(f"Invalid {request.nsid} body: {failure}")
+        about, now_us = body["subject"], self._auth.clock.now_us()
+        subject = about.get("did") or about.get("uri")
+        if not isinstance(subject, str):
+            raise BadInput("A report is about an account or a record")
+        reason, cid = str(body.get("reason", ""))[:REASON_CHARS_MAX], str(about.get("cid", ""))[:200]
+        number = await self._auth.database.write(
+            lambda tx: reports.add(
+                tx, session.actor, body["reasonType"], reason, subject[:8192], cid, now_us
+            ),
+            durable=True,
+        )
+        headers = {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers}
+        try:
+            answer = await self._auth.pds_sessions.call(
+                session.pds_session,
+                "POST",
+                request.nsid,
+                limits=_FROM_PDS,
+                content=content,
+                headers={**headers, "content-type": "application/json"},
+            )
+        except (Unavailable, Refused):
+            answer = Answer(503, {}, b"")
+        if answer.ok:
+            await self._auth.database.write(partial(reports.mark_forwarded, report=number), durable=True)
+            return _passed_on(answer)
+        told = {
+            "id": number,
+            "reasonType": body["reasonType"],
+            "subject": about,
+            "reportedBy": session.did,
+            "createdAt": compose.timestamp(now_us),
+        }
+        if reason:
+            told["reason"] = reason
+        return json_reply(orjson.dumps(told))
+
     async def call(self, request: Request) -> Reply:
-        session = await _session(self._auth, request)
+        session = await _session(self._auth, request, self._budgets, "member")
         if request.nsid.startswith(_TO_PDS_PREFIX) and "atproto-proxy" not in request.headers:
             raise BadInput("Method Not Implemented", name="MethodNotImplemented")
         headers = {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers}
@@ -270,18 +342,35 @@ class _Forwarding:
             content=content,
             headers=headers,
         )
+        if answer.ok and request.nsid in _PREFERENCES:
+            self._passing(session.did, _preferences(answer.body if content is None else content))
         return _passed_on(answer)
 
 
-async def _session(auth: Auth, request: Request) -> Session:
+def _preferences(body: bytes) -> Any:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return value.get("preferences") if isinstance(value, dict) else None
+
+
+async def _session(auth: Auth, request: Request, budgets: Budgets, kind: Kind) -> Session:
     """The session of a token of ours. A service token does not do: its sender has a PDS to ask."""
-    viewer = await auth.viewers.authenticate(
-        request.authorization, request.nsid, procedure=request.verb == "POST"
-    )
+    client = of_address(request.client)
+    budgets.check("bad_tokens", client)
+    try:
+        viewer = await auth.viewers.authenticate(
+            request.authorization, request.nsid, procedure=request.verb == "POST"
+        )
+    except Refused:
+        budgets.take("bad_tokens", client)
+        raise
     if viewer is None:
         raise Refused("Authentication Required", name="AuthMissing")
     if viewer.session is None:
         raise BadInput("Ask your own server: this needs a session of this one", name="MethodNotImplemented")
+    budgets.take(kind, viewer.did)
     return viewer.session
 
 

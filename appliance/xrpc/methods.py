@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from appliance.auth.budgets import Kind
 from appliance.timeline.answering import Answer
 from appliance.timeline.asker import Asker
 
@@ -55,7 +56,7 @@ class Method(msgspec.Struct, frozen=True):
     """``operator_reads``: the operator's password is taken as well, and shows what was taken down.
 
     ``authenticate`` stands in for the usual way from an Authorization header to a caller; it knows the
-    parameters.
+    parameters. ``counts`` names the budget that a call is taken from, where it is not the usual one.
     """
 
     nsid: str
@@ -64,3 +65,4 @@ class Method(msgspec.Struct, frozen=True):
     procedure: bool = False
     operator_reads: bool = False
     authenticate: Callable[[str | None, dict[str, Any]], Awaitable[Caller | None]] | None = None
+    counts: Kind | None = None

@@ -8,13 +8,15 @@ import binascii
 import orjson
 
 from appliance.errors import BadInput
-from appliance.store import actor_reads, post_reads
+from appliance.store import actor_reads, labels, post_reads
 from appliance.store.collections import NUMBERS
-from appliance.store.post_reads import LabelRow
 from appliance.timeline.answering import Answer, Answering, paged, record_of
 from appliance.timeline.hydration import State
-from appliance.timeline.json_text import joined, label, text
+from appliance.timeline.json_text import joined, text
+from appliance.timeline.labelers import is_over
 from appliance.xrpc.methods import Access, Call, Method
+
+VERSION = 1
 
 
 def methods(answering: Answering) -> list[Method]:
@@ -52,10 +54,12 @@ def methods(answering: Answering) -> list[Method]:
         after, limit = _after(p.get("cursor")), p["limit"]
 
         def members(state: State) -> bytes:
-            found = post_reads.labels(state.reader, sorted(set(patterns)), sources)
+            now_us = state.shared.clock.now_us()
+            found = labels.stated(state.reader, sorted(set(patterns)), sources)
+            found = [row for row in found if row.exp is None or not is_over(row.exp, now_us)]
             rows = [row for row in sorted(found, key=_place) if after is None or _place(row) > after]
             following = _cursor(rows[limit - 1]) if len(rows) > limit else None
-            return paged(b'"labels":' + joined([label(row) for row in rows[:limit]]), following)
+            return paged(b'"labels":' + joined([_signed(row) for row in rows[:limit]]), following)
 
         return await answering.answer(call.asker, members, labelled=False)
 
@@ -69,11 +73,11 @@ def methods(answering: Answering) -> list[Method]:
     ]
 
 
-def _place(row: LabelRow) -> tuple[str, ...]:
+def _place(row: labels.Stated) -> tuple[str, ...]:
     return row.uri, row.src, row.val, row.cid or ""
 
 
-def _cursor(row: LabelRow) -> str:
+def _cursor(row: labels.Stated) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(_place(row))).decode()
 
 
@@ -88,3 +92,15 @@ def _after(cursor: str | None) -> tuple[str, ...] | None:
     if not isinstance(parts, list) or len(parts) != 4 or not all(isinstance(part, str) for part in parts):
         raise BadInput("Malformed cursor")
     return tuple(parts)
+
+
+def _signed(row: labels.Stated) -> bytes:
+    """A label as its labeler signed it, so that whoever asks can check it."""
+    value: dict[str, object] = {"ver": VERSION} if row.sig is not None else {}
+    value |= {"src": row.src, "uri": row.uri}
+    value |= {"cid": row.cid} if row.cid else {}
+    value |= {"val": row.val, "cts": row.cts}
+    value |= {"exp": row.exp} if row.exp is not None else {}
+    if row.sig is not None:
+        value["sig"] = {"$bytes": base64.b64encode(row.sig).decode().rstrip("=")}
+    return text(value)

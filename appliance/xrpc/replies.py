@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import orjson
 
+from appliance.auth.budgets import Exceeded, Left
 from appliance.errors import ApplianceError, BadAnswer, BadInput, NotFound, Refused, Unavailable
 
 Header = tuple[bytes, bytes]
@@ -77,6 +79,11 @@ def error_reply(status: int, name: str, message: str, *more: Header) -> Reply:
     return json_reply(orjson.dumps(envelope), *more, status=status)
 
 
+def limit_headers(left: Left | None) -> list[Header]:
+    """What is left of the caller's budget."""
+    return [] if left is None else [(name.encode(), value.encode()) for name, value in left.headers]
+
+
 def reply_to(error: ApplianceError, *more: Header) -> Reply:
     """The reply for a foreseen failure."""
     match error:
@@ -86,6 +93,10 @@ def reply_to(error: ApplianceError, *more: Header) -> Reply:
         case Refused():
             status = 403 if error.name in _FORBIDDEN else 401
             return error_reply(status, error.name, error.message, *more)
+        case Exceeded():
+            seconds = max(1, math.ceil(error.retry_after_s or 1))
+            more = (*more, *limit_headers(error.left), (b"retry-after", b"%d" % seconds))
+            return error_reply(429, error.name, error.message, *more)
         case BadAnswer():
             return error_reply(502, error.name, error.message, *more)
         case Unavailable():

@@ -89,12 +89,12 @@ def methods(views: SearchViews) -> list[Method]:
 
     optional = Access.OPTIONAL
     return [
-        Method("app.bsky.feed.searchPosts", optional, search_posts),
-        Method("app.bsky.feed.searchPostsV2", optional, search_posts_v2),
-        Method("app.bsky.actor.searchActors", optional, search_actors),
-        Method("app.bsky.actor.searchActorsTypeahead", optional, search_actors_typeahead),
-        Method("app.bsky.graph.searchStarterPacks", optional, packs(whole=False)),
-        Method("app.bsky.graph.searchStarterPacksV2", optional, packs(whole=True)),
+        Method("app.bsky.feed.searchPosts", optional, search_posts, counts="search"),
+        Method("app.bsky.feed.searchPostsV2", optional, search_posts_v2, counts="search"),
+        Method("app.bsky.actor.searchActors", optional, search_actors, counts="search"),
+        Method("app.bsky.actor.searchActorsTypeahead", optional, search_actors_typeahead, counts="search"),
+        Method("app.bsky.graph.searchStarterPacks", optional, packs(whole=False), counts="search"),
+        Method("app.bsky.graph.searchStarterPacksV2", optional, packs(whole=True), counts="search"),
     ]
 
 

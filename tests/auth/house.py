@@ -44,6 +44,9 @@ class Book:
             raise NotFound("no such DID")
         return self.known[did]
 
+    def forget(self, did: str) -> None:
+        self.ages.append(-1.0)
+
     async def resolve_handle(self, handle: str) -> str | None:
         return self.handles.get(handle)
 

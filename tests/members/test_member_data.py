@@ -8,7 +8,18 @@ import pytest
 
 from appliance.errors import NotFound
 from appliance.members import admission, commands
-from appliance.store import actors, drafts, member_data, members, private, records
+from appliance.store import (
+    actors,
+    drafts,
+    feed_keys,
+    member_data,
+    members,
+    private,
+    reading,
+    records,
+    reports,
+    written,
+)
 from appliance.store.database import Reader, Transaction
 from appliance.store.migrations import schema_text
 from tests.timeline.village import did, village
@@ -41,11 +52,20 @@ async def test_a_member_takes_everything_along_and_leaves_nothing(tmp_path: Path
                 private.mute_thread(tx, who, kept, 1)
                 private.subscribe(tx, who, other, "3k", post=True, reply=False)
                 private.bookmark(tx, who, kept, post["cid"], 1)
+                reading.choose(tx, who, "", hide=reading.REPOSTS, oldest_first=True)
+                reading.filter_account(tx, who, other, reading.QUOTES)
+                tx.run("INSERT INTO late_row (viewer, item) VALUES (?, ?)", (who, kept))
+                feed_keys.add(tx, who, f"SECRET{name}", "", 1)
                 drafts.create(tx, who, "3kdraft", b'{"posts":[{"text":"un\\u00e9"}]}', 1, 9)
+                reports.add(tx, who, "spam", "no", did("zed"), "", 1)
+                written.begin(tx, who, "post SECRET", [("create", "app.bsky.feed.post", "3k")], 1)
                 tx.run(
                     "INSERT INTO notification_state (viewer, seen_ms, preferences)"
                     " VALUES (?, 7, '{\"like\":1}')",
                     (who,),
+                )
+                tx.run(
+                    "INSERT INTO labeler_subscription (viewer, did, seen_us) VALUES (?, 'did:x', 1)", (who,)
                 )
                 tx.run(
                     "INSERT INTO push_subscription (viewer, endpoint, receiver, secret, created_us)"

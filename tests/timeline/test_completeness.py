@@ -12,7 +12,7 @@ import pytest
 
 from appliance.errors import BadInput
 from appliance.store import actors, completeness, repos
-from appliance.store.collections import NUMBERS
+from appliance.store.collections import NUMBERS, OF_EVERYBODY
 from appliance.store.database import Reader, Transaction
 from appliance.store.repos import Certificate
 from appliance.timeline.completeness import Completeness, Report, Stream, judge
@@ -51,7 +51,7 @@ class Place:
 
 def live(tx: Transaction, actor: int, now_us: int) -> None:
     assert repos.start(tx, actor, 0, now_us)
-    assert repos.finalise(tx, actor, 0, REV, Certificate(REV, "listing", DIGEST, 7), now_us)
+    assert repos.finalise(tx, actor, 0, REV, Certificate(REV, "listing", DIGEST, 7, (DIGEST, 7)), now_us)
 
 
 def in_doubt(tx: Transaction, actor: int, from_us: int | None, now_us: int) -> None:
@@ -293,27 +293,58 @@ async def test_anybody_can_compute_the_digest_of_a_certificate(place: Place) -> 
     from appliance.store import records
 
     post = await place.people.post("bob", "proved")
-    number = NUMBERS[POST]
 
     def certify(tx: Transaction, actor: int, now_us: int) -> None:
-        digest, count = records.digest(tx, actor, [number])
+        shown = records.digest(tx, actor, list(OF_EVERYBODY))
         assert repos.start(tx, actor, 0, now_us)
-        assert repos.finalise(tx, actor, 0, REV, Certificate(REV, "signed", digest, count), now_us)
-        tx.run("INSERT INTO floor VALUES (?, ?, 0, ?)", (actor, number, REV))
+        assert repos.finalise(tx, actor, 0, REV, Certificate(REV, "signed", b"of all", 7, shown), now_us)
 
     await place.change("bob", certify)
     found = await place.proving.certificate("bob.test")
 
-    line = f"{POST}/{post['uri'].rsplit('/', 1)[1]} {post['cid']}\n".encode()
-    assert found.collections == [POST]
-    assert found.account.digest == sha256(line).digest()
-    assert (found.account.records, found.account.rev, found.account.method) == (1, REV, "signed")
+    profile = await place.people.database.read(
+        lambda reader: reader.value(
+            "SELECT r.cid FROM record r JOIN actor a ON a.id = r.actor WHERE a.did = ? AND r.collection = 5",
+            (did("bob"),),
+        )
+    )
+    lines = f"app.bsky.actor.profile/self {profile}\n{POST}/{post['uri'].rsplit('/', 1)[1]} {post['cid']}\n"
+    assert found.collections == ["app.bsky.actor.profile", POST, "app.bsky.feed.repost"]
+    assert found.account.digest == sha256(lines.encode()).digest()
+    assert (found.account.records, found.account.rev, found.account.method) == (2, REV, "signed")
     for nobody in ("nobody.test", did("nobody")):
         with pytest.raises(BadInput) as caught:
             await place.proving.certificate(nobody)
         assert caught.value.name == "AccountNotTracked"
     with pytest.raises(BadInput):
         await place.proving.certificate("no handle")
+
+
+async def test_a_certificate_for_anybody_does_not_tell_who_is_a_member(place: Place) -> None:
+    """Ann is a member, of whom all is read and proved; bob is followed; both have written the same kinds."""
+    from appliance.store import records
+
+    for name in ("ann", "bob"):
+        await place.people.like(name, await place.people.post(name, "proved"))
+
+    def certify(tx: Transaction, actor: int, read: tuple[int, ...], now_us: int) -> None:
+        of_all = records.digest(tx, actor, list(read))
+        shown = records.digest_for_anybody(tx, actor, read, of_all)
+        assert repos.start(tx, actor, 0, now_us)
+        assert repos.finalise(tx, actor, 0, REV, Certificate(REV, "listing", *of_all, shown), now_us)
+
+    await place.change("ann", certify, tuple(NUMBERS.values()))
+    await place.change("bob", certify, OF_EVERYBODY)
+    ann, bob = [await place.proving.certificate(f"{name}.test") for name in ("ann", "bob")]
+    (own,) = [one for one in (await place.proving.accounts(did("ann")))[0] if one.did == did("ann")]
+
+    assert ann.collections == bob.collections
+    assert (ann.account.records, bob.account.records) == (2, 2)  # profile and post
+    assert ann.account.digest is not None
+    assert bob.account.digest is not None
+    assert own.records is not None
+    assert own.records > 2
+    assert own.digest != ann.account.digest
 
 
 async def test_the_sum_is_what_the_accounts_add_up_to_in_every_mixture(place: Place) -> None:

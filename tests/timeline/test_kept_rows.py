@@ -15,6 +15,8 @@ from appliance.timeline.shared import Shared
 from appliance.timeline.views import Views
 from tests.timeline.village import BLOCK, FOLLOW, LIKE, PROFILE, REPOST, Village, asker, did, uris, village
 
+VERIFICATION = "app.bsky.graph.verification"
+VERIFIERS = ("dot", "eve")
 NAMES = ("ann", "bob", "cid", "dot", "eve")
 LIST = "app.bsky.graph.list"
 LIST_ITEM = "app.bsky.graph.listitem"
@@ -112,6 +114,20 @@ class Life:
     async def do_profile(self, place: Village, who: str, whom: str, post: dict[str, str]) -> None:
         record = {"displayName": f"{who} {self.random.random()}"}
         await place.write(who, PROFILE, record, rkey="self", operation="update")
+
+    async def do_vouch(self, place: Village, who: str, whom: str, post: dict[str, str]) -> None:
+        record = {"subject": did(whom), "handle": f"{whom}.test", "displayName": f"{whom} 0.5"}
+        self.others.append(await place.write(self.random.choice(VERIFIERS), VERIFICATION, record))
+        if self.random.random() < 0.5:
+            uri = self.others[-1]["uri"]
+
+            def take_down(tx: Transaction) -> None:
+                found = records.find(tx, uri)
+                assert found is not None
+                takedowns.mark_record(tx, found.id, self.random.choice(["x", None]))
+
+            await seen(place.views, "ann", self.posts)
+            await place.database.write(take_down)
 
     async def do_no_profile(self, place: Village, who: str, whom: str, post: dict[str, str]) -> None:
         await place.delete({"uri": f"at://{did(who)}/{PROFILE}/self"})
@@ -231,7 +247,7 @@ class Life:
 async def test_after_each_commit_a_used_view_answers_as_one_that_never_answered_before(
     tmp_path: Path, seed: int
 ) -> None:
-    async with village(tmp_path) as place:
+    async with village(tmp_path, verifiers=tuple(map(did, VERIFIERS))) as place:
         await place.join(*NAMES)
         await place.follow("ann", "bob", "cid", "dot")
         life, done = Life(place, seed), []
@@ -244,7 +260,7 @@ async def test_after_each_commit_a_used_view_answers_as_one_that_never_answered_
 
 
 async def test_a_file_that_somebody_else_changed_is_read_anew(tmp_path: Path) -> None:
-    async with village(tmp_path) as place:
+    async with village(tmp_path, verifiers=tuple(map(did, VERIFIERS))) as place:
         await place.join("ann", "bob")
         await place.follow("ann", "bob")
         ref = await place.post("bob")

@@ -9,23 +9,27 @@ import functools
 import math
 import socket
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
+from quart import Blueprint
 
+from appliance.auth.budgets import Budgets
 from appliance.auth.web_sessions import Member
 from appliance.clock import Clock, ManualClock
 from appliance.errors import ApplianceError, BadInput, NotFound, Refused
 from appliance.media.images import Images
 from appliance.media.renderer import Renderer
 from appliance.protocol import cid as cids
+from appliance.store import reading as markers
 from appliance.store.completeness import Account, Doubt, Late
 from appliance.timeline.completeness import Report
-from appliance.web.doors import Json, Outcome, Page
+from appliance.timeline.reading_views import Counts, Part, Wanted
+from appliance.web.doors import Asking, Json, Marking, Outcome, Page, Reading
 from appliance.web.frame import Frame
 from appliance.web.security import Guard
 from appliance.web.site import site
@@ -81,6 +85,48 @@ class Shelf:
         newer = str(start) if before else ""
         return Page(rows[start:end], str(end) if end < len(rows) else "", newer, "" if before else "0")
 
+    async def part(self, viewer: str, timeline: str, wanted: Wanted, limit: int) -> Part:
+        rows = self.timelines.get(viewer, [])
+        start, end = 0, limit
+        if wanted.after:
+            end = _place(wanted.after)
+            start = max(0, end - limit)
+        elif wanted.before:
+            start = _place(wanted.before)
+            end = start + limit
+        end = min(end, len(rows))
+        return Part(
+            feed=rows[start:end],
+            places=[str(n) for n in range(start, end)],
+            late=frozenset(),
+            between=[],
+            between_places=[],
+            read_from=end - start,
+            older=str(end) if end < len(rows) else "",
+            newer=str(start) if start else "",
+            above=start,
+            marker=markers.UNREAD,
+            marked="",
+            unread=0,
+            hidden=0,
+            late_below=0,
+            arrival=self.report.arrival,
+            oldest=None,
+            here=str(start),
+        )
+
+    async def counts(self, viewer: str, timeline: str, top: str) -> Counts:
+        return Counts(0, 0, _place(top) if top else 0, 0, "")
+
+    async def late_rows(self, viewer: str) -> tuple[list[Json], int]:
+        return [], 0
+
+    async def options(self, viewer: str, timeline: str) -> markers.Marker:
+        return markers.UNREAD
+
+    async def account_filter(self, viewer: str, did: str) -> int:
+        return 0
+
     async def author_feed(
         self, viewer: str | None, actor: str, *, limit: int, before: str, kinds: str
     ) -> Page:
@@ -128,6 +174,38 @@ class Shelf:
 
     async def told(self) -> Json:
         return self.status
+
+
+class Marks:
+    """doors.Marking for pages whose timeline has no database."""
+
+    async def mark(self, viewer: str, timeline: str, cursor: str, **_: Any) -> bool:
+        return False
+
+    async def mark_time(self, viewer: str, timeline: str, at_ms: int, **_: Any) -> bool:
+        return False
+
+    async def undo(self, viewer: str, timeline: str, *, device: str) -> bool:
+        return False
+
+    async def choose(self, viewer: str, timeline: str, *, hide: int, oldest_first: bool) -> None:
+        raise NotFound("no database")
+
+    async def filter_account(self, viewer: str, did: str, hide: int) -> None:
+        raise NotFound("no database")
+
+    async def late_seen(self, viewer: str, arrival: int) -> None:
+        raise NotFound("no database")
+
+
+async def silent(
+    viewer: str | None,
+    nsid: str,
+    parameters: Mapping[str, str | list[str]] | None = None,
+    body: Any = None,
+) -> Any:
+    """doors.Asking where nobody is to be asked."""
+    raise NotFound(f"{nsid} is not answered here")
 
 
 class Door:
@@ -276,9 +354,22 @@ class Site(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def running(
-    member: Member, folder: Path, *, clock: Clock | None = None, public: str = ""
+    member: Member,
+    folder: Path,
+    *,
+    clock: Clock | None = None,
+    public: str = "",
+    budgets: Budgets | None = None,
+    reading: Reading | None = None,
+    marking: Marking | None = None,
+    ask: Asking | None = None,
+    more: Callable[[Frame], list[Blueprint]] = lambda _: [],
 ) -> AsyncIterator[Site]:
-    """The website on a free port of this machine. ``public`` is another name under which it goes."""
+    """The website on a free port of this machine. ``public`` is another name under which it goes.
+
+    ``reading``, ``marking`` and ``ask`` stand in for the shelf where a real timeline is wanted; ``more``
+    makes further pages.
+    """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
@@ -291,7 +382,18 @@ async def running(
         guard = Guard(KEY, public or origin)
         frame = Frame(guard, door, clock or ManualClock(1_795_244_191_751_000), public or origin)
         images = Images(folder, album.fetch, Renderer().render, album.has, cache_bytes=100_000_000)
-        application = site(frame, shelf, shelf, door, pen, images, [status(frame, shelf.told)])
+        application = site(
+            frame,
+            reading or shelf,
+            marking or Marks(),
+            ask or silent,
+            shelf,
+            door,
+            pen,
+            images,
+            [status(frame, shelf.told), *more(frame)],
+            budgets,
+        )
         config = Config()
         config.bind = [f"fd://{descriptor}"]
         config.accesslog = config.errorlog = None

@@ -14,6 +14,7 @@ from tests.web.site_rig import Site
 HTML_BYTES_MAX = 30_000
 HTML_RAW_BYTES_MAX = 150_000
 CSS_BYTES_MAX = 12_000
+SCRIPT_BYTES_MAX = 15_000
 WELCOME_BYTES_MAX = 10_000
 ELEMENTS_MAX = 1800
 
@@ -71,7 +72,7 @@ async def test_home_with_everything_on_it_is_light_too(
     assert raw <= HTML_RAW_BYTES_MAX
 
 
-async def test_the_style_is_one_small_file_and_there_is_no_font_and_no_script(
+async def test_style_and_script_are_one_small_file_each_and_there_is_no_font(
     guest: httpx.AsyncClient,
 ) -> None:
     sent, _, html = await wire_bytes(guest, "/")
@@ -84,6 +85,9 @@ async def test_the_style_is_one_small_file_and_there_is_no_font_and_no_script(
     assert "@font-face" not in css
     assert "@import" not in css
     assert "url(" not in css
-    assert not document.all("script")
+    [script] = document.all("script")
+    assert "defer" in script.attributes
+    script_sent, _, _ = await wire_bytes(guest, script["src"])
+    assert script_sent <= SCRIPT_BYTES_MAX
     assert not document.all("style")
     assert not [element for element in document.elements if "style" in element.attributes]

@@ -28,7 +28,7 @@ BASIC = {"Authorization": "Basic " + base64.b64encode(f"admin:{PASSWORD}".encode
 async def serving_village(path: Path) -> AsyncIterator[tuple[Village, httpx.AsyncClient]]:
     async with village(path) as place:
         front = Front(
-            [*drafts.methods(place.database, place.clock), *admin.methods(place.database)],
+            [*drafts.methods(place.database, place.clock), *admin.methods(place.database, place.clock)],
             authenticate,
             default_labelers=labelers.default(place.settings.labelers),
             admin_password=PASSWORD,

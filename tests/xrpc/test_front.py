@@ -51,7 +51,7 @@ def front(place: Village, rest: Any = None, *, password: str = PASSWORD) -> Fron
         [
             *reads.methods(place.views, place.settings, "1.2.3"),
             *private.methods(place.database, place.clock),
-            *(admin.methods(place.database) if password else []),
+            *(admin.methods(place.database, place.clock) if password else []),
         ],
         authenticate,
         default_labelers=labelers.default(place.settings.labelers),
@@ -528,3 +528,31 @@ async def test_long_answers_are_packed_for_those_who_take_it_and_only_for_them(
 )
 def test_accept_encoding_is_read_as_written(accepted: bytes, taken: bool) -> None:
     assert takes_gzip(accepted) is taken
+
+
+async def test_t101_a_name_that_is_not_ours_is_answered_by_nobody(tmp_path: Path) -> None:
+    async with village(tmp_path) as place:
+
+        async def rest(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"page"})
+
+        app = Front(
+            reads.methods(place.views, place.settings, "1.2.3"),
+            authenticate,
+            default_labelers=(),
+            rest=rest,
+            hosts=frozenset({"us.test", "::1"}),
+        )
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://us.test") as http:
+            for host in ("us.test", "US.test:443", "[::1]:2580"):
+                for path in ("/xrpc/_health", "/login"):
+                    assert (await http.get(path, headers={"Host": host})).status_code == 200
+            forwarded = {"Host": "us.test", "X-Forwarded-Host": "evil.test"}
+            assert (await http.get("/login", headers=forwarded)).text == "page"
+            for host in ("evil.test", "us.test.evil.test", "us.test@evil.test", "[", "", "evil.test:2580"):
+                for path in ("/xrpc/_health", "/login", "/api/actions/post"):
+                    answer = await http.get(path, headers={"Host": host})
+                    assert (answer.status_code, answer.json()["error"]) == (421, "MisdirectedRequest")
+            assert (await http.get("/health", headers={"Host": "10.0.0.7"})).status_code == 200

@@ -105,8 +105,11 @@ def test_they_do_so_for_many_orders_of_events(maker: Maker, called: str) -> None
 def test_every_list_with_a_cursor_is_walked() -> None:
     with_cursor = set()
     for method in generated.xrpc_methods():
-        output = lexicons.method(method.nsid).get("output", {}).get("schema", {})
-        if method.status == "served" and "cursor" in output.get("properties", {}):
+        definition = lexicons.method(method.nsid)
+        output = definition.get("output", {}).get("schema", {})
+        # A procedure's cursor is no place in a list: it goes on with work.
+        is_list = definition["type"] == "query" and "cursor" in output.get("properties", {})
+        if method.status == "served" and is_list:
             with_cursor.add(method.nsid)
 
     walked = {nsid for nsid, _ in LISTINGS.values()}

@@ -18,12 +18,14 @@ import httpx
 
 from appliance import app
 from appliance.auth.mint import service_token
+from appliance.backfill import on_demand
 from appliance.clock import Clock, ManualClock
 from appliance.config import Settings
 from appliance.protocol.keys import PrivateKey
 from appliance.store import actors, identities
 from appliance.store.database import Database, Transaction
 from appliance.supervisor import Supervisor
+from appliance.xrpc import feeds
 from tests.answers import verdict
 from tests.serving import serving
 from tests.timeline.village import LABELER, Village, did
@@ -76,14 +78,13 @@ class Town:
         assert verdict(reply) is None, (nsid, body)
         return reply.json() if reply.content else None
 
-    async def member(self, *names: str) -> None:
-        """Accounts with a profile, a handle and a key, that belong here."""
+    async def guest(self, *names: str) -> None:
+        """Accounts with a profile, a handle and a key, that can ask."""
         await self.place.join(*names)
 
-        def admit(tx: Transaction) -> None:
+        def save(tx: Transaction) -> None:
             for name in names:
                 actor = actors.ensure(tx, did(name))
-                tx.run("INSERT INTO member (actor, via, admitted_us) VALUES (?, 'operator', 0)", (actor,))
                 identities.save(
                     tx,
                     actor,
@@ -93,7 +94,17 @@ class Town:
                     resolved_us=self.place.clock.now_us(),
                 )
 
-        await self.place.database.write(admit)
+        await self.place.database.write(save)
+
+    async def member(self, *names: str) -> None:
+        """The same, and they belong here."""
+        await self.guest(*names)
+        for name in names:
+            await self.place.mark(
+                "INSERT INTO member (actor, via, admitted_us)"
+                " SELECT id, 'operator', 0 FROM actor WHERE did = ?",
+                did(name),
+            )
 
     def _headers(self, nsid: str, who: str) -> Mapping[str, str]:
         if not who:
@@ -154,14 +165,21 @@ def town(path: Path) -> Iterator[Town]:
     """Open, without anybody in it."""
     found = Town()
     loop = found._loop
+    # The network that could bring what is missing is not there: nobody need wait for it.
+    waits = [(on_demand, name) for name in vars(on_demand) if name.endswith("_WITHIN_S")]
+    patches = [mock.patch.object(*place, 0.02) for place in [*waits, (feeds, "WITHIN_S")]]
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     stack = contextlib.AsyncExitStack()
+    for patch in patches:
+        patch.start()
     try:
         found.do(found._open(path, stack))
         yield found
     finally:
         found.do(stack.aclose())
+        for patch in patches:
+            patch.stop()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -278,6 +278,155 @@ CREATE TABLE draft (
   PRIMARY KEY (viewer, key)
 ) STRICT, WITHOUT ROWID;
 
+ALTER TABLE label ADD COLUMN sig BLOB;
+ALTER TABLE label ADD COLUMN cts_us INTEGER NOT NULL DEFAULT 0;
+
+-- owner: labels · state · how far each labeler was heard: its position changes only in the transaction of its labels.
+CREATE TABLE labeler (
+  did TEXT PRIMARY KEY,
+  endpoint TEXT NOT NULL,          -- whose numbers seq counts
+  key TEXT NOT NULL,               -- did:key of #atproto_label with which its labels were checked last
+  seq INTEGER,                     -- NULL: nothing heard yet
+  asked_to INTEGER NOT NULL DEFAULT 0,  -- what it says of actors up to this id was asked for, and comes by the stream since
+  labels INTEGER NOT NULL DEFAULT 0,    -- rows of label that are its own
+  refused INTEGER NOT NULL DEFAULT 0,   -- labels that were not its own, or not signed by it
+  heard_us INTEGER,
+  error TEXT NOT NULL DEFAULT ''   -- why it is not heard now
+) STRICT, WITHOUT ROWID;
+
+-- owner: labels · private · labelers that members' clients asked for lately.
+CREATE TABLE labeler_subscription (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  did TEXT NOT NULL,
+  seen_us INTEGER NOT NULL,        -- when it was asked for last, to the day
+  PRIMARY KEY (viewer, did)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO link (id, kind, actor, subject, sort_ms, tie, waiting)
+  SELECT r.id, 8, r.actor, a.id, r.sort_ms, r.tie,
+    row_number() OVER (PARTITION BY r.actor, a.id ORDER BY r.id) > 1
+  FROM record r JOIN actor a ON a.did = json_extract(r.body, '$.subject')
+  WHERE r.collection = 18 AND r.state = 1 AND r.sort_ms IS NOT NULL;
+
+-- owner: backfill · index · what an outside index of backlinks counts: kept for a while, and never mixed with our own numbers.
+CREATE TABLE outside_count (
+  target TEXT PRIMARY KEY,         -- address of a post, or a DID
+  likes INTEGER NOT NULL,
+  reposts INTEGER NOT NULL,
+  replies INTEGER NOT NULL,
+  quotes INTEGER NOT NULL,
+  followers INTEGER NOT NULL,
+  asked_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outside_count_by_age ON outside_count (asked_us);
+-- owner: writes · private · what a member had written at their server from here, without content, for a month.
+-- The key is kept before it is sent: a lost outcome is settled by looking, and nothing is written twice.
+CREATE TABLE written (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  form TEXT NOT NULL,              -- which form or button it was; '' where nobody repeats it
+  action TEXT NOT NULL CHECK (action IN ('create', 'update', 'delete')),
+  collection TEXT NOT NULL,
+  rkey TEXT NOT NULL,
+  at_us INTEGER NOT NULL,
+  outcome TEXT NOT NULL DEFAULT 'sent' CHECK (outcome IN ('sent', 'done', 'refused', 'unknown'))
+) STRICT;
+CREATE INDEX written_of_form ON written (actor, form);
+CREATE INDEX written_by_time ON written (at_us);
+
+-- owner: members · private · who may not come in, whatever the admission setting.
+CREATE TABLE ban (
+  actor INTEGER PRIMARY KEY REFERENCES actor (id),
+  reason TEXT NOT NULL,
+  at_us INTEGER NOT NULL
+) STRICT;
+
+-- owner: members · private · what was done by the operator: only ever added to.
+CREATE TABLE act (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at_us INTEGER NOT NULL,
+  who TEXT NOT NULL,               -- a DID; link, password or command where that was the proof
+  address TEXT NOT NULL DEFAULT '',
+  name TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  before TEXT NOT NULL DEFAULT '',
+  after TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE TRIGGER act_stays BEFORE UPDATE ON act BEGIN SELECT RAISE (ABORT, 'acts stay as they are'); END;
+CREATE TRIGGER act_is_kept BEFORE DELETE ON act BEGIN SELECT RAISE (ABORT, 'acts are kept'); END;
+
+-- owner: members · private · what members reported to the moderators, and what became of it here.
+CREATE TABLE report (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  actor INTEGER NOT NULL REFERENCES actor (id),
+  kind TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  subject TEXT NOT NULL,           -- a DID, or the address of a record
+  cid TEXT NOT NULL DEFAULT '',
+  at_us INTEGER NOT NULL,
+  forwarded INTEGER NOT NULL DEFAULT 0,  -- 1: the member's server has taken it, too
+  settled_us INTEGER
+) STRICT;
+CREATE INDEX report_of_actor ON report (actor);
+CREATE INDEX report_open ON report (id) WHERE settled_us IS NULL;
+-- owner: web · private · how far a member has read each timeline, and how it is shown. Only the reader moves the
+-- marker (marker-is-the-reader-s); it is a place in the order of rows, so it outlives the row that stood there.
+CREATE TABLE reading (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  timeline TEXT NOT NULL,          -- '' is home, else the address of a list
+  sort_ms INTEGER,                 -- sort_ms, tie, item: the newest row that was read; NULL: nothing marked yet
+  tie INTEGER,
+  item INTEGER,
+  moved_us INTEGER,
+  device TEXT NOT NULL DEFAULT '', -- which browser moved it, in its own words
+  version INTEGER NOT NULL DEFAULT 0,  -- rises with each move that is not simply forward
+  was_ms INTEGER,                  -- where it stood before the last move, for undoing it
+  was_tie INTEGER,
+  was_item INTEGER,
+  arrival INTEGER NOT NULL DEFAULT 0,  -- item.arrival up to which the reader was shown what lies at or below the marker
+  hide INTEGER NOT NULL DEFAULT 0, -- bits: 1 reposts, 2 replies, 4 replies to strangers, 8 quotes, 16 all but media, 32 own reposts
+  oldest_first INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (viewer, timeline)
+) STRICT, WITHOUT ROWID;
+
+-- owner: web · private · what a member does not want to read of one account, in every timeline; bits as reading.hide.
+CREATE TABLE account_filter (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  subject INTEGER NOT NULL REFERENCES actor (id),
+  hide INTEGER NOT NULL,
+  PRIMARY KEY (viewer, subject)
+) STRICT, WITHOUT ROWID;
+
+-- owner: web · private · rows that came in below a marker after the reader had passed their place, till they are looked at.
+CREATE TABLE late_row (
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  item INTEGER NOT NULL,           -- a record that may be gone by now
+  PRIMARY KEY (viewer, item)
+) STRICT, WITHOUT ROWID;
+
+-- owner: web · private, secret · addresses under which members read their timelines as feeds; each can be revoked.
+CREATE TABLE feed_key (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  viewer INTEGER NOT NULL REFERENCES actor (id),
+  token BLOB NOT NULL UNIQUE,      -- SHA-256 of the key in the address
+  timeline TEXT NOT NULL DEFAULT '',  -- as reading.timeline
+  created_us INTEGER NOT NULL
+) STRICT;
+CREATE INDEX feed_key_of_viewer ON feed_key (viewer);
+ALTER TABLE repo ADD COLUMN shown_digest BLOB;
+ALTER TABLE repo ADD COLUMN shown_count INTEGER;
 CREATE INDEX actor_deleted ON actor (id) WHERE status = 'deleted';
 -- The feed generators, few among millions; the condition is written so for the same reason.
 CREATE INDEX record_feed ON record (sort_ms) WHERE collection + 0 = 12 AND state = 1;
+ALTER TABLE pds_session ADD COLUMN issuer TEXT;
+ALTER TABLE pds_session ADD COLUMN kid TEXT;
+ALTER TABLE pds_session ADD COLUMN scope TEXT;
+
+-- owner: auth · private · sign-ins by OAuth under way: from leaving for the member's server to coming back.
+CREATE TABLE oauth_flow (
+  state BLOB PRIMARY KEY,          -- SHA-256 of the state that comes back
+  browser BLOB NOT NULL,           -- SHA-256 of the cookie of the browser that left
+  sealed BLOB NOT NULL,            -- server, account, verifier, key, the way back
+  created_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX oauth_flow_by_age ON oauth_flow (created_us);
