@@ -19,7 +19,7 @@ from appliance.backfill.verdicts import Compared
 from appliance.errors import ApplianceError, Corrupt, NotFound, Unavailable
 from appliance.identity.identities import Identity
 from appliance.ingest import losses
-from appliance.store import audits, backlog, collections, records, repos
+from appliance.store import actors, audits, backlog, collections, records, repos
 from appliance.store.audits import Account, Level, Outcome
 from appliance.store.backlog import Due
 from appliance.store.database import Transaction
@@ -184,19 +184,19 @@ class Auditor:
         tools = self._tools
         identity, pds = await self._pds(due)
 
-        def begin(tx: Transaction) -> Repo | None:
+        def begin(tx: Transaction) -> tuple[Repo | None, actors.Word]:
             repo = repos.find(tx, due.actor)
             if repo is not None and job.is_auditable(repo) and write:
                 repos.examine(tx, due.actor, repo.epoch)
-            return repo
+            return repo, actors.last_word(tx, due.actor)
 
-        repo = await tools.database.write(begin)
+        repo, word = await tools.database.write(begin)
         if repo is None or (write and repo.state != "LIVE" and not job.is_auditable(repo)):
             raise Overtaken
         status = await verdicts.status_of(pds, due.did)
         if status.status is not None:
             if write:
-                await self._set_aside(due, repo, status.status, pds)
+                await self._set_aside(due, repo, status.status, pds, word)
                 raise Overtaken
             raise NotFound(f"the PDS says that it is {status.status}")
         rev = await verdicts.latest_rev(tools, pds, due.did, status)
@@ -220,13 +220,18 @@ class Auditor:
             raise Unavailable("the host rests after failures", retry_after_s=HOST_PAUSE_MIN_S)
         return identity, Pds(tools.outbound, identity.pds, tools.dialects.of(identity.pds))
 
-    async def _set_aside(self, due: Due, repo: Repo, status: str, pds: Pds) -> None:
+    async def _set_aside(self, due: Due, repo: Repo, status: str, pds: Pds, word: actors.Word) -> None:
         """Its PDS says that it is inactive; if it is still its PDS, backfill looks at it from now on."""
         tools = self._tools
         tools.identities.forget(due.did)
         if (await tools.identities.refresh(due.did)).pds != pds.origin:
             raise Unavailable("the account has moved")
-        await tools.database.write(lambda tx: repos.deactivate(tx, repo.actor, status, tools.clock.now_us()))
+
+        def write(tx: Transaction) -> None:
+            if actors.last_word(tx, repo.actor) == word:
+                repos.deactivate(tx, repo.actor, status, tools.clock.now_us())
+
+        await tools.database.write(write)
         if self._wake is not None:
             self._wake()
 

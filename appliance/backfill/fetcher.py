@@ -22,7 +22,7 @@ from appliance.ingest import accounts, snapshot
 from appliance.ingest.merge import Rules
 from appliance.outbound.client import Outbound
 from appliance.store import actors, collections, fetches
-from appliance.store.database import OWN_FAULTS, Database, Transaction
+from appliance.store.database import OWN_FAULTS, Database, Reader, Transaction
 from appliance.store.fetches import Wanted
 
 log = telemetry.Log("fetcher")
@@ -246,6 +246,7 @@ class Fetcher:
     async def _refused(self, wanted: Wanted, pds: Pds, collection: str, rkey: str, error: PdsError) -> str:
         """There is no such record, or the whole account is not to be had: only its status tells."""
         status: str | None
+        word = await self._database.read(lambda reader: _last_word(reader, wanted.did))
         try:
             status = (await pds.status(wanted.did)).status
         except NotOffered:
@@ -262,6 +263,8 @@ class Fetcher:
 
         def aside(tx: Transaction) -> None:
             actor = actors.ensure(tx, wanted.did)
+            if actors.last_word(tx, actor) != word:
+                raise Unavailable("the account has changed while its server was asked")
             accounts.status_found(tx, actor, status, self._clock.now_us())
             fetches.close(tx, wanted.kind, wanted.target, "gone" if status == "deleted" else "refused")
 
@@ -321,3 +324,8 @@ class Fetcher:
 
 def _keys(records: Iterable[int], people: Iterable[int]) -> list[Key]:
     return [*(("record", i) for i in records), *(("actor", i) for i in people)]
+
+
+def _last_word(reader: Reader, did: str) -> actors.Word:
+    actor = actors.find_id(reader, did)
+    return actors.Word(None, 0) if actor is None else actors.last_word(reader, actor)

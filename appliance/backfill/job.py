@@ -42,6 +42,7 @@ class _Step:
         self.due = due
         self.origin: str | None = None
         self.progressed = False
+        self.word = actors.Word(None, 0)
 
 
 async def work(tools: Tools, due: Due) -> Outcome:
@@ -74,7 +75,12 @@ async def _take(step: _Step) -> Outcome:
     if identity.pds != due.pds:
         # It was started in the place of another host, or of none: it has to queue for its own.
         return "again"
-    repo, scan = await tools.database.write(lambda tx: _claim(tx, due, tools.clock.now_us()))
+
+    def claim(tx: Transaction) -> tuple[Repo, scans.Scan | None]:
+        step.word = actors.last_word(tx, due.actor)
+        return _claim(tx, due, tools.clock.now_us())
+
+    repo, scan = await tools.database.write(claim)
     if scan is None and not is_auditable(repo) and (due.begun or due.doubt):
         identity, current = await _identity(tools, due.did, fresh=True)
     if identity.pds != due.pds:
@@ -87,15 +93,15 @@ async def _take(step: _Step) -> Outcome:
         return await _elsewhere(tools, repo)
     try:
         if scan is None and is_auditable(repo):
-            return await _settle(tools, due, repo, pds, identity)
+            return await _settle(step, repo, pds, identity)
         if scan is None:
-            begun = await _begin(tools, due, repo, pds, current=current)
+            begun = await _begin(step, repo, pds, current=current)
             if not isinstance(begun, scans.Scan):
                 return begun
             scan = begun
         return await _read(step, repo, scan, pds, identity)
     except PdsError as error:
-        return await _judge(tools, due, repo, pds, error)
+        return await _judge(step, repo, pds, error)
 
 
 def _claim(tx: Transaction, due: Due, now_us: int) -> tuple[Repo, scans.Scan | None]:
@@ -164,13 +170,14 @@ async def _identity(tools: Tools, did: str, *, fresh: bool) -> tuple[Identity, b
         return known, False
 
 
-async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool) -> scans.Scan | Outcome:
+async def _begin(step: _Step, repo: Repo, pds: Pds, *, current: bool) -> scans.Scan | Outcome:
     """From SCANNING without a scan to one that has begun, unless none is needed or possible."""
+    tools, due = step.tools, step.due
     status = await verdicts.status_of(pds, due.did)
     if status.status is not None:
-        return await _set_aside(tools, repo, status.status, current=current)
+        return await _set_aside(step, repo, status.status, current=current)
     if repo.state in ("INACTIVE", "GONE"):
-        return await _back(tools, repo)
+        return await _back(step, repo)
     rev = await verdicts.latest_rev(tools, pds, due.did, status)
     if repo.base_rev <= rev < repo.seen_rev and repo.attempts < BEHIND_ATTEMPTS_MAX:
         raise Unavailable("the PDS is behind the stream")
@@ -191,18 +198,19 @@ async def _begin(tools: Tools, due: Due, repo: Repo, pds: Pds, *, current: bool)
     return await tools.database.write(begin)
 
 
-async def _settle(tools: Tools, due: Due, repo: Repo, pds: Pds, identity: Identity) -> Outcome:
+async def _settle(step: _Step, repo: Repo, pds: Pds, identity: Identity) -> Outcome:
     """Compare an account of which something may be missing: its rev, its newest page, all of it.
 
     The first that proves it complete ends the doubt without a scan; a difference asks for one. The directory
     is asked only where the PDS of yesterday's document denies the account.
     """
+    tools, due = step.tools, step.due
     status = await verdicts.status_of(pds, due.did)
     if status.status is not None:
         identity, current = await _identity(tools, due.did, fresh=True)
         if identity.pds != pds.origin:
             return "again"
-        return await _set_aside(tools, repo, status.status, current=current)
+        return await _set_aside(step, repo, status.status, current=current)
     rev = await verdicts.latest_rev(tools, pds, due.did, status)
     if await _acquit(tools, repo, rev):
         return "done"
@@ -290,8 +298,10 @@ def _tell_first_page(step: _Step, repo: Repo, pds: Pds) -> None:
 # ---------------------------------------------------------------- where it goes when it can't be read
 
 
-async def _judge(tools: Tools, due: Due, repo: Repo, pds: Pds, error: PdsError) -> Outcome:
+async def _judge(step: _Step, repo: Repo, pds: Pds, error: PdsError) -> Outcome:
     """A refusal in the middle: ask what has become of the account. Status codes say nothing certain."""
+    tools, due = step.tools, step.due
+    step.word = await tools.database.read(lambda reader: actors.last_word(reader, repo.actor))
     status = await verdicts.status_of(pds, due.did)
     if status.status is None:
         raise error
@@ -299,7 +309,7 @@ async def _judge(tools: Tools, due: Due, repo: Repo, pds: Pds, error: PdsError) 
     identity = await tools.identities.refresh(due.did)
     if identity.pds != pds.origin:
         return await _elsewhere(tools, repo)
-    return await _aside(tools, repo, status.status)
+    return await _aside(step, repo, status.status)
 
 
 async def _elsewhere(tools: Tools, repo: Repo) -> Outcome:
@@ -317,17 +327,19 @@ async def _elsewhere(tools: Tools, repo: Repo) -> Outcome:
     return "again"
 
 
-async def _set_aside(tools: Tools, repo: Repo, status: str, *, current: bool) -> Outcome:
+async def _set_aside(step: _Step, repo: Repo, status: str, *, current: bool) -> Outcome:
     """As ``_aside``, if it is sure that this PDS is the account's own."""
     if not current:
         raise Unavailable("the last PDS known of does not have it, and the directory is down")
-    return await _aside(tools, repo, status)
+    return await _aside(step, repo, status)
 
 
-async def _aside(tools: Tools, repo: Repo, status: str) -> Outcome:
+async def _aside(step: _Step, repo: Repo, status: str) -> Outcome:
     """Inactive or deleted by the word of its own PDS: hide it, and look again later."""
+    tools = step.tools
 
     def write(tx: Transaction) -> None:
+        _nothing_newer(tx, repo, step.word)
         now_us = tools.clock.now_us()
         again = repo.state in ("INACTIVE", "GONE") and repo.reason == status
         attempts = repo.attempts + 1 if again else 1
@@ -343,15 +355,23 @@ async def _aside(tools: Tools, repo: Repo, status: str) -> Outcome:
     return "aside"
 
 
-async def _back(tools: Tools, repo: Repo) -> Outcome:
+async def _back(step: _Step, repo: Repo) -> Outcome:
     """Active again."""
+    tools = step.tools
 
     def write(tx: Transaction) -> None:
+        _nothing_newer(tx, repo, step.word)
         repos.reactivate(tx, repo.actor, tools.clock.now_us())
         actors.confirm_status(tx, repo.actor, None)
 
     await tools.database.write(write)
     return "again"
+
+
+def _nothing_newer(tx: Transaction, repo: Repo, word: actors.Word) -> None:
+    """Raises Overtaken when an upstream has told of the account while its server was asked."""
+    if actors.last_word(tx, repo.actor) != word:
+        raise Overtaken
 
 
 async def _roll_back(tools: Tools, due: Due, repo: Repo, rev: str) -> Outcome:

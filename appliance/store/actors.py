@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from appliance.store.database import Reader, Transaction
 
 
@@ -67,6 +69,19 @@ def set_status(tx: Transaction, actor: int, status: str | None, upstream: str, s
         )
         > 0
     )
+
+
+class Word(NamedTuple):
+    """The last that was heard about an account as a whole: by whom, and its number there."""
+
+    upstream: str | None
+    seq: int
+
+
+def last_word(reader: Reader, actor: int) -> Word:
+    """To be read before a server is asked: when it has changed, the answer may be the older of the two."""
+    row = reader.one("SELECT status_upstream, status_seq FROM actor WHERE id = ?", (actor,))
+    return Word(None, 0) if row is None else Word(*row)
 
 
 def confirm_status(tx: Transaction, actor: int, status: str | None) -> None:

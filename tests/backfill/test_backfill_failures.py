@@ -567,3 +567,40 @@ async def test_a_page_of_huge_records_is_read_in_smaller_portions(network: Netwo
         await here.track(bob)
         await assert_complete(here, bob)
         assert "10" in {params["limit"] for params in bob.host.asked("listRecords")}
+
+
+@pytest.mark.parametrize("awake", [True, False])
+async def test_35_an_answer_that_an_event_overtakes_is_not_believed(
+    network: Network, tmp_path: Path, awake: bool
+) -> None:
+    """The account changes once its server has answered; the stream says so before the answer is written."""
+    bob = network.add_account("bob")
+    fill(bob, 3)
+    before, after = ("deactivated", None) if awake else (None, "deactivated")
+    events: list[asyncio.Task[None]] = []
+    async with rig(network, tmp_path) as here:
+        bob.status = None if awake else "deactivated"
+        await here.track(bob)
+        await here.until_state(bob, "LIVE" if awake else "INACTIVE")
+
+        def overtake(request: Request) -> Answer | None:
+            if not request.nsid.endswith("getRepoStatus") or events:
+                return None
+            bob.status = before
+            answer = bob.host.honest(request)
+            bob.status = after
+            event = AccountEvent(bob.did, awake, after, here.clock.now_us(), 99)
+            events.append(asyncio.create_task(here.deliver([event])))
+            return answer
+
+        bob.host.script = overtake
+        if awake:
+            await doubt(here, "operator")
+        async with asyncio.timeout(60):
+            while not events:
+                await here.pass_s(3600, step_s=60)
+        await events[0]
+        await here.pass_s(600, step_s=60)
+        repo = await here.until_state(bob, "LIVE" if awake else "INACTIVE")
+        assert await here.all("SELECT status FROM actor WHERE did = ?", bob.did) == [(after,)]
+        assert repo.reason == (after or "")
