@@ -40,6 +40,7 @@ GENERAL_ERRORS = frozenset(
         "NotAdmitted",
         "MembersFull",
         "PayloadTooLarge",
+        "StorageFull",
         "RateLimitExceeded",
         "InternalServerError",
         "InvalidFeedResponse",

@@ -29,9 +29,9 @@ class JudgedTransport(httpx.AsyncHTTPTransport):
         )
 
     async def aclose(self) -> None:
-        """When it returns, every connection is closed."""
+        """When it returns, every connection is closed, and none is opened any more."""
         await super().aclose()
-        await self._network.closed()
+        await self._network.shut()
 
 
 class _JudgedNetwork(httpcore.AsyncNetworkBackend):
@@ -40,7 +40,7 @@ class _JudgedNetwork(httpcore.AsyncNetworkBackend):
     def __init__(self, open_address: OpenAddress) -> None:
         self._open_address = open_address
         self._network = httpcore.AnyIOBackend()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._streams = _Streams()
 
     async def connect_tcp(
         self,
@@ -59,7 +59,7 @@ class _JudgedNetwork(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
             else:
-                return _Stream(stream, self._closing)
+                return await self._streams.take(stream)
         raise httpcore.ConnectError("no address answered") from failure
 
     async def connect_unix_socket(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -68,9 +68,33 @@ class _JudgedNetwork(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         await self._network.sleep(seconds)
 
-    async def closed(self) -> None:
-        """Wait until what is to be closed is closed."""
-        await asyncio.gather(*self._closing, return_exceptions=True)
+    async def shut(self) -> None:
+        """Close everything, also what a task that goes on has opened unknown to the pool."""
+        await self._streams.shut()
+
+
+class _Streams:
+    """What is open, and what is being closed."""
+
+    def __init__(self) -> None:
+        self.open: set[_Stream] = set()
+        self.closing: set[asyncio.Task[None]] = set()
+        self._shut = False
+
+    async def take(self, stream: httpcore.AsyncNetworkStream) -> _Stream:
+        """Look after this one. Raises ConnectError once all is shut."""
+        made = _Stream(stream, self)
+        self.open.add(made)
+        if self._shut:
+            await made.aclose()
+            raise httpcore.ConnectError("closed")
+        return made
+
+    async def shut(self) -> None:
+        self._shut = True
+        for stream in list(self.open):
+            await stream.aclose()
+        await asyncio.gather(*self.closing, return_exceptions=True)
 
 
 class _Stream(httpcore.AsyncNetworkStream):
@@ -78,12 +102,12 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     The pool drops dead connections from its list and then closes them one after the other, in the task of
     whoever asks next. Cancelled in between, it would leave the rest open, and known to nobody. A close that
-    never waits can't be interrupted: what it takes is done by a task of its own, in ``closing`` till then.
+    never waits can't be interrupted: what it takes is done by a task of its own.
     """
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream, closing: set[asyncio.Task[None]]) -> None:
+    def __init__(self, stream: httpcore.AsyncNetworkStream, streams: _Streams) -> None:
         self._stream = stream
-        self._closing = closing
+        self._streams = streams
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return await self._stream.read(max_bytes, timeout)
@@ -92,8 +116,9 @@ class _Stream(httpcore.AsyncNetworkStream):
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
+        self._streams.open.discard(self)
         task = asyncio.get_running_loop().create_task(self._stream.aclose())
-        self._closing.add(task)
+        self._streams.closing.add(task)
         task.add_done_callback(self._has_closed)
 
     async def start_tls(
@@ -107,13 +132,14 @@ class _Stream(httpcore.AsyncNetworkStream):
         except BaseException:
             await self.aclose()
             raise
-        return _Stream(stream, self._closing)
+        self._streams.open.discard(self)
+        return await self._streams.take(stream)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
     def _has_closed(self, task: asyncio.Task[None]) -> None:
-        self._closing.discard(task)
+        self._streams.closing.discard(task)
         if not task.cancelled():
             # How a connection ends is of no interest to anybody.
             task.exception()

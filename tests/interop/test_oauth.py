@@ -212,6 +212,7 @@ async def test_t55_the_whole_life_of_a_sign_in_at_the_official_server(
                 await page.wait_for_timeout(100)
             assert await revoked(http, found, theirs)
 
+        await page.click("details.menu summary")
         await page.click("button[form=leave]")
         await page.wait_for_url(f"{PUBLIC}/")
         assert "__Host-session" not in cookies_of(await context.cookies(PUBLIC))

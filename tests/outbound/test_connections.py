@@ -71,3 +71,22 @@ async def test_whoever_is_cancelled_at_any_step_leaves_no_connection_open(clock:
             assert steps > KEPT
             return
     raise AssertionError("the request never ended")
+
+
+async def test_who_goes_on_after_the_client_was_closed_leaves_no_connection_open(clock: ManualClock) -> None:
+    for steps in range(40):
+        server = Forgetful()
+        server.closes.set()
+        listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+        server.port = listening.sockets[0].getsockname()[1]
+        outbound = Outbound(Settings(allow_loopback=True), clock, names=Names())
+        url = f"http://localhost:{server.port}"
+        task = asyncio.create_task(outbound.get(url, limits=PDS_JSON))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await outbound.close()
+        await asyncio.gather(task, return_exceptions=True)
+        await outbound.close()
+        assert not server.seen_by_the_client(), f"closed after {steps} steps"
+        listening.close()
+        await listening.wait_closed()

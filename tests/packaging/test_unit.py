@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import httpx
@@ -80,8 +81,9 @@ async def test_t128_its_command_runs_without_privileges_and_writes_its_state_fol
     ):
         pytest.skip("only root may take privileges away and mount")
     state, program = tmp_path / "state", tmp_path / "opt"
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.is_relative_to(tempfile.gettempdir()) and folder != Path(tempfile.gettempdir()):
+            folder.chmod(0o755)
     state.mkdir()
     os.chown(state, 65534, 65534)
     program.mkdir()

@@ -81,7 +81,7 @@ def test_every_shipped_document_is_a_lexicon_and_all_its_references_lead_somewhe
 
     # Those that others publish, and our own (docs/xrpc-own.md).
     assert len([nsid for nsid in names if not nsid.startswith("computer.aesthetic.")]) == 318
-    assert len(names) == 318 + 6
+    assert len(names) == 318 + 7
     for nsid in names:
         document = lexicons.document(nsid)
         assert document is not None
@@ -238,7 +238,7 @@ def test_every_method_tells_its_parameters() -> None:
             names = [parameter.name for parameter in lexicons.query_parameters(nsid)]
             assert names == list(schema.get("parameters", {}).get("properties", {}))
             methods += 1
-    assert methods == 254 + 5
+    assert methods == 254 + 6
     (limit,) = [p for p in lexicons.query_parameters("app.bsky.feed.getTimeline") if p.name == "limit"]
     assert (limit.type, limit.default, limit.minimum, limit.maximum) == ("integer", 50, 1, 100)
 

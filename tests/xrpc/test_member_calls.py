@@ -373,7 +373,7 @@ async def test_a_call_for_another_service_goes_on_to_the_members_server(counter:
     # The AppView that a client usually names is what we are; ourselves we don't ask by a detour.
     for service in ("did:web:api.bsky.app#bsky_appview", f"{US}#bsky_fg"):
         answer = await call(TIMELINE, service)
-        assert answer.json() == {"feed": []}
+        assert answer.json() == {"feed": [], "countsScope": "tracked"}
     assert counter.pds.of(TIMELINE) == []
 
 

@@ -51,6 +51,7 @@ async def test_what_is_put_is_there_afterwards(counter: Counter) -> None:
     seen = {"seenAt": "2026-01-02T03:04:05+01:00"}
     assert (await counter.post(N + "updateSeen", seen, token)).status_code == 200
     told = (await counter.get(N + "listNotifications", token)).json()
+    assert told.pop("countsScope") == "tracked"
     assert told == {"notifications": [], "priority": True, "seenAt": "2026-01-02T02:04:05.000Z"}
 
 
